@@ -1,0 +1,1 @@
+//! `pipectl`: the terminal console and command line of `pipelined`.

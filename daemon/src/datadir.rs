@@ -1,0 +1,1 @@
+//! The data folder: lock, instance id, socket paths.

@@ -1,0 +1,186 @@
+//! The handle by which commands, plans and the sampler reach the running stages. Cheap to clone; all clones are one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::meter::StageMeter;
+use crate::record::EntryId;
+
+/// What a worker is doing, for `consumers ls` and the sampler.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkerView {
+    /// Consumer name.
+    pub consumer: String,
+    /// `starting`, `reading`, `working`, `committing`, `waiting` (store away), `paused`, `parked` (fault board), `stopped`.
+    pub state: &'static str,
+    /// Why, when it waits.
+    pub reason: Option<String>,
+    /// Entries it holds now, with the time of their first read (milliseconds since 1970).
+    pub held: Vec<(EntryId, u64)>,
+    /// Last time its state changed, milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// What became of one id that was handed to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handed {
+    /// Committed now.
+    Applied,
+    /// Became a dead letter now.
+    Dead,
+    /// Somebody had finished it.
+    AlreadyDone,
+    /// Payload gone, booked as lost.
+    Trimmed,
+    /// Not pending, or not idle for long enough.
+    NotFound,
+    /// Tried now, failed, will be tried again.
+    Waiting,
+    /// The worker or the store could not do it.
+    Failed(String),
+}
+
+/// An order to one worker.
+#[derive(Debug)]
+pub struct Order {
+    /// Exactly these.
+    pub ids: Vec<EntryId>,
+    /// Only where idle for at least this long.
+    pub min_idle: Duration,
+    /// One answer per id.
+    pub answer: oneshot::Sender<Vec<Handed>>,
+}
+
+/// One running stage.
+pub struct StageHandle {
+    /// Its name.
+    pub name: String,
+    /// Meters.
+    pub meter: Arc<StageMeter>,
+    /// Whether an operator paused it: workers finish what they hold and stop reading.
+    pub paused: watch::Sender<bool>,
+    /// How many workers should run.
+    pub wanted: watch::Sender<u32>,
+    /// Workers that run.
+    pub running: AtomicU32,
+    /// Set while the stage cannot work for a reason that a person must mend; `None` = fine.
+    pub trouble: Mutex<Option<String>>,
+    /// Whether the store was away at the last try.
+    pub store_away: AtomicBool,
+    pub(super) workers: Mutex<HashMap<String, WorkerEntry>>,
+}
+
+pub(super) struct WorkerEntry {
+    pub(super) view: Arc<Mutex<WorkerView>>,
+    /// Bound 8: an operator's plan sends one order at a time; more wait.
+    pub(super) orders: mpsc::Sender<Order>,
+}
+
+impl StageHandle {
+    /// Every worker's view, by consumer name.
+    pub fn workers(&self) -> Vec<WorkerView> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views: Vec<_> =
+            workers.values().map(|w| w.view.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect();
+        views.sort_by(|a, b| a.consumer.cmp(&b.consumer));
+        views
+    }
+
+    /// Time of the first read of an entry that one of our workers holds, milliseconds since 1970.
+    pub fn first_read_ms(&self, id: EntryId) -> Option<u64> {
+        self.workers().iter().flat_map(|w| &w.held).filter(|(held, _)| *held == id).map(|(_, ms)| *ms).min()
+    }
+
+    /// Why the stage cannot work; `None` = fine.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Hands ids to a live worker (`to`, else the one that is free and holds least) and waits until it has committed
+    /// them. One answer per id. `Err` = no such worker, or none is alive; says so for a person.
+    pub async fn hand_over(&self, ids: Vec<EntryId>, min_idle: Duration, to: Option<&str>) -> Result<Vec<Handed>, String> {
+        let sender = self.pick(to)?;
+        let (answer, answered) = oneshot::channel();
+        sender
+            .send(Order { ids, min_idle, answer })
+            .await
+            .map_err(|_| "the worker stopped before it took the entries".to_owned())?;
+        answered.await.map_err(|_| "the worker stopped before it answered; its entries stay pending and are claimed again".to_owned())
+    }
+
+    fn pick(&self, to: Option<&str>) -> Result<mpsc::Sender<Order>, String> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = |entry: &WorkerEntry| {
+            let view = entry.view.lock().unwrap_or_else(PoisonError::into_inner);
+            (!matches!(view.state, "parked" | "stopped" | "waiting")).then_some(view.held.len())
+        };
+        if let Some(name) = to {
+            let entry = workers.get(name).ok_or_else(|| {
+                let mut names: Vec<_> = workers.keys().cloned().collect();
+                names.sort();
+                format!("\"{name}\" is no worker of stage {} in this daemon (there are: {})", self.name, names.join(", "))
+            })?;
+            alive(entry).ok_or_else(|| format!("worker {name} is not taking entries now"))?;
+            return Ok(entry.orders.clone());
+        }
+        workers
+            .values()
+            .filter_map(|entry| alive(entry).map(|held| (held, &entry.orders)))
+            .min_by_key(|(held, _)| *held)
+            .map(|(_, orders)| orders.clone())
+            .ok_or_else(|| format!("stage {} has no live worker in this daemon; start one with: pipectl scale {} 1", self.name, self.name))
+    }
+
+    /// Whether an operator paused it.
+    pub fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
+    /// Workers that run.
+    pub fn n_running(&self) -> u32 {
+        self.running.load(Ordering::Relaxed)
+    }
+}
+
+/// All running stages, in layout order.
+#[derive(Clone)]
+pub struct Handle {
+    /// In layout order.
+    pub stages: Arc<Vec<Arc<StageHandle>>>,
+    /// Sources by name.
+    pub sources: Arc<Vec<Arc<SourceHandle>>>,
+    /// Whether the daemon is draining.
+    pub draining: Arc<AtomicBool>,
+}
+
+impl Handle {
+    /// The stage with this name and its index.
+    pub fn stage(&self, name: &str) -> Option<(usize, &Arc<StageHandle>)> {
+        self.stages.iter().enumerate().find(|(_, s)| s.name == name)
+    }
+
+    /// Whether the daemon is draining.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// One running source or door.
+#[derive(Default)]
+pub struct SourceHandle {
+    /// Its name.
+    pub name: String,
+    /// `generator` or `ingest`.
+    pub kind: &'static str,
+    /// Events sent since start.
+    pub sent: std::sync::atomic::AtomicU64,
+    /// Events refused at the door since start.
+    pub rejected: std::sync::atomic::AtomicU64,
+    /// `running`, `paused`, `backpressure`, `waiting`, `done` and why.
+    pub state: Mutex<(&'static str, Option<String>)>,
+}
