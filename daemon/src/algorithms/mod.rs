@@ -1,1 +1,3 @@
 //! Pure maths on std types.
+
+pub mod decimal;

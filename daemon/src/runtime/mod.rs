@@ -1,7 +1,9 @@
 //! The running pipeline: workers, their supervisor, sources, meters, and the handle by which others reach them.
 
+mod chain;
 mod handle;
 mod meter;
 
+pub use chain::{Chain, Ended};
 pub use handle::{Handed, Handle, Order, SourceHandle, StageHandle, WorkerView};
 pub use meter::{GREATEST_US, LEAST_US, Latencies, Measure, StageMeter};
