@@ -13,6 +13,7 @@ mod supervisor;
 mod worker;
 
 pub use build::layout;
+pub use chain::{Chain, Ended};
 pub use handle::{Handed, Handle, Order, SourceHandle, StageHandle, WorkerView};
 pub use meter::{GREATEST_US, LEAST_US, Latencies, Measure, StageMeter};
 pub use supervisor::{Drained, Runtime};
