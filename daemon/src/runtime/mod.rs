@@ -2,8 +2,11 @@
 
 mod chain;
 mod handle;
+mod intake;
 mod meter;
+mod schedule;
 
 pub use chain::{Chain, Ended};
 pub use handle::{Handed, Handle, Order, SourceHandle, StageHandle, WorkerView};
+pub use intake::Intake;
 pub use meter::{GREATEST_US, LEAST_US, Latencies, Measure, StageMeter};
