@@ -217,7 +217,6 @@ impl Cache {
     /// The old value where it may be used, else the error. Counts.
     fn old_or(&self, known: &Known, error: &str, now: Instant) -> Found {
         if let Some((value, since)) = &known.value
-            && !self.stale_ok.is_zero()
             && now.duration_since(*since)
                 < self.ttl_of(value.as_ref()).saturating_add(self.stale_ok)
         {
