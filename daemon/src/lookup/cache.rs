@@ -23,6 +23,9 @@ use crate::record::Fields;
 /// What a caller gets for one key: its fields, `None` where there is none, or why it is not known.
 pub type Found = Result<Option<Arc<Fields>>, String>;
 
+/// A load that somebody else has under way: `None` until its answer is there.
+type Awaited = watch::Receiver<Option<Found>>;
+
 /// First rest after a failed call. Long enough that a dead server is asked four times a second and not thousands, short
 /// enough that one hiccup is hardly seen.
 const REST_MIN: Duration = Duration::from_millis(250);
@@ -77,7 +80,7 @@ pub struct Cache {
     /// Values carry their own times: how long they are good depends on whether the lookup works.
     known: moka::sync::Cache<Bytes, Known>,
     /// Loads under way. Bounded by callers times keys per call (64 workers, 500 records).
-    flights: Mutex<HashMap<Bytes, watch::Receiver<Option<Found>>>>,
+    flights: Mutex<HashMap<Bytes, Awaited>>,
     rest: Mutex<Rest>,
     counters: Counters,
 }
@@ -214,7 +217,6 @@ impl Cache {
     /// The old value where it may be used, else the error. Counts.
     fn old_or(&self, known: &Known, error: &str, now: Instant) -> Found {
         if let Some((value, since)) = &known.value
-            && !self.stale_ok.is_zero()
             && now.duration_since(*since)
                 < self.ttl_of(value.as_ref()).saturating_add(self.stale_ok)
         {
@@ -231,7 +233,7 @@ impl Cache {
         &'a self,
         open: &HashSet<&Bytes>,
         found: &mut HashMap<Bytes, Found>,
-    ) -> (Flight<'a>, Vec<(Bytes, watch::Receiver<Option<Found>>)>) {
+    ) -> (Flight<'a>, Vec<(Bytes, Awaited)>) {
         let mut mine = Flight {
             cache: self,
             probes: false,
@@ -369,7 +371,7 @@ impl Cache {
         error.clone_into(&mut rest.error);
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<Bytes, watch::Receiver<Option<Found>>>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<Bytes, Awaited>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -50,7 +50,7 @@ impl Operator for Filter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{event, record};
+    use super::super::testing::{Given, event, record};
     use super::*;
 
     #[test]
@@ -63,7 +63,7 @@ mod tests {
             lookup: 0,
         };
         let filter = build(&setup).unwrap();
-        let table: &[(&str, &[(&str, &[u8])], Flow)] = &[
+        let table: &[(&str, Given<'_>, Flow)] = &[
             ("holds", &[("event_type", b"purchase")], Flow::Next),
             ("does not hold", &[("event_type", b"click")], Flow::Filtered),
             ("missing", &[("product", b"purchase")], Flow::Filtered),

@@ -98,7 +98,7 @@ impl Operator for Lookup {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{event, fields, record};
+    use super::super::testing::{Given, event, fields, record};
     use super::*;
 
     fn lookup() -> Arc<dyn Operator> {
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn it_needs_the_key_of_its_own_lookup() {
-        let table: &[(&str, &[(&str, &[u8])], Vec<Need>)] = &[
+        let table: &[(&str, Given<'_>, Vec<Need>)] = &[
             ("a key", &[("user_id", b"u1")], vec![need("u1")]),
             ("no key", &[("x", b"u1")], vec![]),
             ("empty", &[("user_id", b"")], vec![]),

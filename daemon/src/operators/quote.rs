@@ -78,7 +78,7 @@ mod tests {
             quoted(&long),
             format!("\"{}...\" (1048576 bytes)", "x".repeat(64))
         );
-        assert_eq!(quoted(&vec![b'x'; 64]), format!("\"{}\"", "x".repeat(64)));
+        assert_eq!(quoted(&[b'x'; 64]), format!("\"{}\"", "x".repeat(64)));
         let umlauts = "ä".repeat(65);
         assert_eq!(
             quoted(umlauts.as_bytes()),

@@ -24,7 +24,10 @@ pub(crate) fn event() -> config::Event {
     }
 }
 
-pub(crate) fn fields(fields: &[(&str, &[u8])]) -> Fields {
+/// Fields as tests write them.
+pub(crate) type Given<'a> = &'a [(&'a str, &'a [u8])];
+
+pub(crate) fn fields(fields: Given<'_>) -> Fields {
     fields
         .iter()
         .map(|(name, value)| {
@@ -36,7 +39,7 @@ pub(crate) fn fields(fields: &[(&str, &[u8])]) -> Fields {
         .collect()
 }
 
-pub(crate) fn record(of: &[(&str, &[u8])]) -> Record {
+pub(crate) fn record(of: Given<'_>) -> Record {
     Record {
         id: EntryId { ms: 1, seq: 0 },
         fields: fields(of),

@@ -260,6 +260,54 @@ async fn a_failing_lookup_is_left_in_peace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_that_fail_together_are_one_failure() {
+    let fixed = Fixed::default();
+    fixed.fail(Some("down"));
+    fixed.slow(Duration::from_millis(100));
+    let cache = cache(&fixed);
+    let mut callers = tokio::task::JoinSet::new();
+    for key in ["u1", "u2", "u3", "u4", "u5"] {
+        let cache = Arc::clone(&cache);
+        callers.spawn(async move { ask(&cache, key).await });
+    }
+    while callers.join_next().await.is_some() {}
+    assert_eq!(fixed.calls().len(), 5);
+    tokio::time::advance(REST_MIN).await;
+    ask(&cache, "u6").await;
+    assert_eq!(
+        fixed.calls().len(),
+        6,
+        "the rest was the first one, not the fifth"
+    );
+}
+
+/// Real threads: between a look at what is known and a look at what is under way a load may end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_load_that_ends_between_two_looks_is_not_repeated() {
+    let fixed = Fixed::default();
+    let limits = config::Lookup {
+        negative_ttl: Duration::from_secs(3_600),
+        cache_entries: 100_000,
+        ..limits()
+    };
+    let cache = Arc::new(Cache::new(Arc::new(fixed.clone()), &limits));
+    const N_ROUNDS: usize = 2_000;
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let cache = Arc::clone(&cache);
+        callers.spawn(async move {
+            for round in 0..N_ROUNDS {
+                cache.load_many(&[Bytes::from(round.to_string())]).await;
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(fixed.calls().len(), N_ROUNDS);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_caller_finds_out_whether_a_hanging_lookup_works_again() {
     let fixed = Fixed::default();
     fixed.fail(Some("down"));
