@@ -195,7 +195,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
 /// Writes a size in the largest unit that needs no fraction: `64KiB`, `1MB`, `513B`.
 pub fn print_size(bytes: u64) -> String {
     for (unit, factor) in SIZES {
-        if bytes >= *factor && bytes % factor == 0 {
+        if bytes >= *factor && bytes.is_multiple_of(*factor) {
             return format!("{}{unit}", bytes / factor);
         }
     }
@@ -306,7 +306,7 @@ pub fn human_count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
