@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::untrusted::{Mode, Untrusted};
+
 /// Why a text is no duration, size, rate or share: the text itself, made safe to print, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -20,13 +22,10 @@ impl UnitError {
     }
 }
 
-/// At most 40 characters of a foreign text in quotes, without anything that could drive a terminal.
+/// At most 40 columns of a foreign text in quotes, without anything that could drive a terminal.
 fn shown(text: &str) -> String {
-    let mut out: String = text.chars().take(40).flat_map(char::escape_debug).collect();
-    if text.chars().nth(40).is_some() {
-        out.push('…');
-    }
-    format!("\"{out}\"")
+    let shown = Untrusted::new(text).to_display(Some(40), Mode::Unicode);
+    format!("\"{}\"", shown.text)
 }
 
 /// Units of a duration from long to short, each in nanoseconds.

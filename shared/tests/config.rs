@@ -147,6 +147,28 @@ fn flags_win_over_environment_over_file_over_defaults() {
 }
 
 #[test]
+fn explained_keys_are_the_file_again() {
+    // What `explain` lists, without operators (whose keys have indices), gives the same configuration as a file.
+    let shipped = loaded(
+        SHIPPED,
+        &[],
+        &["stage.enrich.operators=[]", "stage.correlate.operators=[]"],
+    );
+    let text: String = shipped
+        .origins
+        .iter()
+        .filter_map(|line| Some(format!("{} = {}\n", line.key, line.value.as_ref()?)))
+        .collect();
+    assert_eq!(config(&text), shipped.config);
+    let again = loaded(SHIPPED, &[], &[]);
+    let lists = again
+        .origins
+        .iter()
+        .filter(|line| line.key.ends_with(".operators"));
+    assert_eq!(lists.count(), 0);
+}
+
+#[test]
 fn of_several_flags_for_one_key_the_last_counts() {
     let loaded = loaded(LEAST, &[], &["redis.timeout=1s", "redis.timeout=2s"]);
     assert_eq!(loaded.config.redis.timeout, Duration::from_secs(2));

@@ -67,7 +67,7 @@ fn a_wrong_duration_says_what_to_write() {
         ),
         (
             "\u{1b}[2J",
-            "\"\\u{1b}[2J\" is no duration: write a number and a unit, such as \"5s\" or \"1h30m\"",
+            "\"\\x1b[2J\" is no duration: write a number and a unit, such as \"5s\" or \"1h30m\"",
         ),
     ];
     for (text, message) in cases {

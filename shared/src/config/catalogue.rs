@@ -199,7 +199,7 @@ pub static KEYS: &[Key] = &[
     counted("retry.attempts", (1, 100), "tries", Preset::Is("5"),
         "Failed tries after which an entry is dead-lettered."),
     key("retry.backoff", Kind::DurationRange { min: ms(1), max: HOUR }, Preset::Is("100ms..5s"),
-        "First wait before the next try, and the longest; each wait is twice the one before."),
+        "Longest wait after the first failure, and after any; it doubles with each failure. The wait itself is random up to that, so that entries which failed together do not come back together."),
 
     timed("dead.keep", (ZERO, Duration::from_secs(10 * 365 * 86_400)), "14d",
         "Dead letters older than this are purged; 0s: never."),

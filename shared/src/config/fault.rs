@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::untrusted::{Mode, Untrusted};
+
 /// One fault, or one warning, of a configuration.
 ///
 /// Its texts are safe to print: nothing a file says can drive the reader's terminal, and no secret is repeated.
@@ -56,32 +58,18 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Longest piece of foreign text that a message repeats, in characters.
+/// Longest piece of foreign text that a message repeats, in columns.
 const SHOWN: usize = 60;
 
 /// A piece of foreign text for use in a message, cut to a readable length.
 pub(super) fn shown(text: &str) -> String {
-    let mut out: String = text.chars().take(SHOWN).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        out.push('…');
-    }
-    out
+    let shown = Untrusted::new(text).to_display(Some(SHOWN), Mode::Unicode);
+    shown.text
 }
 
-/// The text with everything escaped that is invisible or could drive a terminal.
+/// A whole message without anything that is invisible or could drive a terminal; cleaning twice changes nothing.
 fn clean(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        // The ranges are the zero-width, line-separating and direction-changing characters.
-        let hidden = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-        if c.is_control() || hidden {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    Untrusted::new(text).to_display(None, Mode::Unicode).text
 }
 
 /// The known name that was probably meant, if one is near enough to be worth saying.

@@ -6,6 +6,7 @@ use super::report::Reporter;
 use super::tree::{FILE, Place};
 use super::types::*;
 use super::walk::Walked;
+use crate::backoff::Backoff;
 use crate::units::{human_duration, print_duration};
 
 /// Above this, retries hold back trimming for noticeably long; arbitrary, and the default is far below.
@@ -21,16 +22,14 @@ pub(super) fn check(config: &Config, walked: &Walked, report: &mut Reporter<'_>)
     lint.server(config);
 }
 
-/// The longest time for which an entry waits between its tries before it is dead-lettered, without jitter.
+/// The longest time for which an entry can wait between its tries before it is dead-lettered.
 pub fn backoff_sum(retry: &Retry) -> Duration {
-    let mut sum = Duration::ZERO;
-    let mut wait = retry.backoff_min;
+    let backoff = Backoff {
+        min: retry.backoff_min,
+        max: retry.backoff_max,
+    };
     // The last failed try is followed by no wait.
-    for _ in 1..retry.attempts {
-        sum = sum.saturating_add(wait);
-        wait = wait.saturating_mul(2).min(retry.backoff_max);
-    }
-    sum
+    backoff.ceiling_sum(retry.attempts.saturating_sub(1))
 }
 
 struct Lint<'a, 'b, 'c> {
@@ -104,7 +103,7 @@ impl Lint<'_, '_, '_> {
         }
         let keys = ["retry.backoff".to_owned(), "retry.attempts".to_owned()];
         let what = format!(
-            "an entry that keeps failing waits {} over {} tries before it is dead-lettered, and nothing behind it is trimmed until then",
+            "an entry that keeps failing can wait {} over {} tries before it is dead-lettered, and nothing behind it is trimmed until then",
             human_duration(sum),
             config.retry.attempts
         );

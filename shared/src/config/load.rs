@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use serde::Serialize;
 use toml::de::DeTable;
 
 use super::build::build;
@@ -39,11 +38,11 @@ pub struct Loaded {
 }
 
 /// One key after flags, environment, file and defaults were laid over each other.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
     /// Full path: `stage.enrich.workers`.
     pub key: String,
-    /// As it would stand in the file; `None` if it is unset.
+    /// As it would stand in the file, and so not yet safe to print; `None` if it is unset.
     pub value: Option<String>,
     /// Who says so.
     pub origin: Origin,
@@ -53,9 +52,20 @@ pub struct Resolved {
     pub doc: String,
 }
 
+impl Resolved {
+    /// The value as JSON: numbers, booleans, lists and texts as such, `null` if it is unset.
+    pub fn json(&self) -> serde_json::Value {
+        let value = self.value.as_deref();
+        let table = value.and_then(|value| format!("value = {value}").parse::<toml::Table>().ok());
+        let value = table.and_then(|mut table| table.remove("value"));
+        value
+            .and_then(|value| serde_json::to_value(value).ok())
+            .unwrap_or_default()
+    }
+}
+
 /// Where a value comes from, the strongest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase", tag = "from", content = "name")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// `--set`.
     Flag,

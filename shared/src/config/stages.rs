@@ -106,9 +106,12 @@ fn stage(
 ) -> Stage {
     // There is one kind of delivery so far; the catalogue refuses others.
     let _ = reader.text(scope, "delivery");
-    let _ = reader.names(scope, "operators");
     let chain = reader.walked.operators.get(&named.name);
     let chain = chain.cloned().unwrap_or_default();
+    if chain.is_empty() {
+        // Otherwise the keys of the operators stand for the list.
+        let _ = reader.names(scope, "operators");
+    }
     let mut operators = Vec::with_capacity(chain.len());
     for (i, entry) in chain.iter().enumerate() {
         let Some(kind) = entry.kind else { continue };
