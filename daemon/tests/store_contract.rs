@@ -6,9 +6,11 @@ mod store_contract {
     pub(crate) mod commits;
     pub(crate) mod duplicates;
     pub(crate) mod harness;
+    pub(crate) mod history;
     pub(crate) mod hops;
     pub(crate) mod house;
     pub(crate) mod model;
+    pub(crate) mod properties;
     pub(crate) mod recovery;
     pub(crate) mod resets;
 }
