@@ -253,7 +253,7 @@ mod tests {
     fn an_endless_message_is_cut() {
         for format in ["text", "json"] {
             let out = written(&log("info", format), || {
-                tracing::info!("{}", "x\x1b".repeat(1 << 20))
+                tracing::info!("{}", "x\x1b".repeat(1 << 20));
             });
             assert!(out.len() < 100_000, "{format}: {} bytes", out.len());
             assert_eq!(out.lines().count(), 1);
