@@ -114,3 +114,16 @@ pub const FIELD_REDRIVE: &[u8] = b"_redrive";
 pub const FIELD_PARSE_ERROR: &[u8] = b"parse_error";
 /// Reserved field beside `parse_error`: the line's own bytes.
 pub const FIELD_RAW: &[u8] = b"raw";
+
+/// The 16 bytes by which the id window knows an event: the id itself where it is 16 bytes long, else the first 16 bytes
+/// of its SHA-256 (semantics.md section 5).
+pub fn event_id(id: &[u8]) -> [u8; 16] {
+    use sha2::Digest as _;
+    if let Ok(id) = id.try_into() {
+        return id;
+    }
+    let digest = sha2::Sha256::digest(id);
+    let mut short = [0u8; 16];
+    short.copy_from_slice(&digest[..16]);
+    short
+}

@@ -83,7 +83,19 @@ impl Book {
                 _ => unreadable.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned()),
             }
         }
+        self.drop_orphans()?;
         Ok((plans, unreadable))
+    }
+
+    /// Deletes frozen lists whose plan was never written, because of a crash in between.
+    fn drop_orphans(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "ids") && !path.with_extension("json").exists() {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        Ok(())
     }
 
     /// One plan, whole.

@@ -5,8 +5,6 @@
 //! control socket. The only task here is one per running plan, owned by this room and ended by [`Plans::close`].
 
 mod book;
-#[cfg(test)]
-pub(crate) mod fake;
 mod freeze;
 mod run;
 pub mod select;

@@ -147,6 +147,7 @@ impl Run {
     }
 
     fn count(&mut self, verdicts: Vec<Verdict>) {
+        let not_found = self.not_found();
         for verdict in verdicts {
             let id = &self.entries[self.n_done].id;
             self.n_done += 1;
@@ -162,7 +163,7 @@ impl Run {
                 }
                 Verdict::AlreadyDone => (&mut outcome.already_done, Some("no longer pending".to_owned())),
                 Verdict::Trimmed => (&mut outcome.trimmed, Some("trimmed".to_owned())),
-                Verdict::NotFound => (&mut outcome.not_found, Some(self.not_found().to_owned())),
+                Verdict::NotFound => (&mut outcome.not_found, Some(not_found.to_owned())),
                 Verdict::Waiting => {
                     (&mut outcome.waiting, Some("handed to a worker, not committed yet".to_owned()))
                 }

@@ -184,3 +184,25 @@ pub struct SourceHandle {
     /// `running`, `paused`, `backpressure`, `waiting`, `done` and why.
     pub state: Mutex<(&'static str, Option<String>)>,
 }
+
+/// Stages and workers made by hand, for tests of what stands above the runtime.
+#[cfg(test)]
+impl StageHandle {
+    pub(crate) fn by_hand(name: &str, n_workers: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            meter: Arc::default(),
+            paused: watch::Sender::new(false),
+            wanted: watch::Sender::new(n_workers),
+            running: AtomicU32::new(n_workers),
+            trouble: Mutex::default(),
+            store_away: AtomicBool::new(false),
+            workers: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn enlist(&self, view: WorkerView, orders: mpsc::Sender<Order>) {
+        let entry = WorkerEntry { view: Arc::new(Mutex::new(view.clone())), orders };
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(view.consumer, entry);
+    }
+}
