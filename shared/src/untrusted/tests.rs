@@ -11,6 +11,9 @@ fn shown(bytes: impl AsRef<[u8]>, width: impl Into<Option<usize>>) -> Shown {
 /// What may never come out. A joiner may, and is checked by its table.
 fn is_harmful(c: char) -> bool {
     use GeneralCategory as Category;
+    if c.is_ascii() {
+        return c.is_ascii_control(); // The megabytes of the corpus need no tables.
+    }
     c != '\u{200d}'
         && matches!(
             get_general_category(c),
