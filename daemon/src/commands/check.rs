@@ -25,10 +25,12 @@ pub fn check(spec: &Spec, given: &Map<String, Value>, layout: &Layout) -> Result
     }
     let mut checked = Map::new();
     for param in &spec.params {
-        let default = || param.default.clone().map(Value::String);
-        let value = match given.get(&param.name).filter(|v| !v.is_null()).cloned().or_else(default) {
-            None => Err((format!("{} is missing", param.name), Some(param.summary.clone()))),
-            Some(value) => read(param, &value, layout),
+        let value = match (given.get(&param.name).filter(|v| !v.is_null()), &param.default) {
+            (None, None) => Err((format!("{} is missing", param.name), Some(param.summary.clone()))),
+            // An empty default means that it may be left out.
+            (None, Some(default)) if default.is_empty() => continue,
+            (None, Some(default)) => read(param, &Value::from(default.as_str()), layout),
+            (Some(value), _) => read(param, value, layout),
         };
         match value {
             Ok(value) => drop(checked.insert(param.name.clone(), value)),
@@ -54,6 +56,7 @@ fn read(param: &Param, value: &Value, layout: &Layout) -> Result<Value, (String,
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
+        Value::Bool(yes) => yes.to_string(),
         _ => return Err((format!("{name} must be a text or a number"), None)),
     };
     if text.len() > TEXT_MAX {

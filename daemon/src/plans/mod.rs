@@ -9,6 +9,8 @@ mod freeze;
 mod run;
 pub mod select;
 #[cfg(test)]
+pub(crate) mod testkit;
+#[cfg(test)]
 mod tests;
 pub(crate) mod words;
 
