@@ -21,9 +21,10 @@ use tokio::sync::broadcast;
 
 use super::ingest::Ingests;
 use super::session::Session;
-use super::{documents, lists, seams, stats, tap};
+use super::{documents, lists, stats, tap};
 use crate::commands::{Context, check, visible};
 use crate::journal::KEPT;
+use crate::observe::ledger_document;
 use crate::plans::words::{hint_names, quote, store_error};
 
 /// Longest reason of an operator, in bytes.
@@ -210,7 +211,7 @@ async fn read_once(session: &Arc<Session>, call: Read, params: Value) -> Result<
             let Nothing {} = parse(params)?;
             let depth = context.admin.depth().await.map_err(store_error)?;
             let has_aggregate = context.layout.stages.iter().any(|stage| stage.aggregates);
-            Ok(json!(seams::ledger_document(&depth, has_aggregate)))
+            Ok(json!(ledger_document(&depth, has_aggregate)))
         }
         Read::Aggregates => aggregates(context, parse(params)?).await,
         Read::Latency => latency(context, &parse(params)?),

@@ -9,7 +9,6 @@ mod lists;
 mod methods;
 mod outbox;
 mod roles;
-mod seams;
 mod session;
 mod settle;
 mod socket;

@@ -185,24 +185,34 @@ pub struct SourceHandle {
     pub state: Mutex<(&'static str, Option<String>)>,
 }
 
-/// Stages and workers made by hand, for tests of what stands above the runtime.
 #[cfg(test)]
 impl StageHandle {
-    pub(crate) fn by_hand(name: &str, n_workers: u32) -> Self {
+    /// A stage without workers, for tests of what reads it.
+    pub(crate) fn for_tests(name: &str, wanted: u32) -> Self {
         Self {
             name: name.to_owned(),
             meter: Arc::default(),
             paused: watch::Sender::new(false),
-            wanted: watch::Sender::new(n_workers),
-            running: AtomicU32::new(n_workers),
+            wanted: watch::Sender::new(wanted),
+            running: AtomicU32::new(wanted),
             trouble: Mutex::default(),
             store_away: AtomicBool::new(false),
             workers: Mutex::default(),
         }
     }
 
-    pub(crate) fn enlist(&self, view: WorkerView, orders: mpsc::Sender<Order>) {
-        let entry = WorkerEntry { view: Arc::new(Mutex::new(view.clone())), orders };
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(view.consumer, entry);
+    /// Shows a worker with this view; orders to it are not answered.
+    pub(crate) fn show_worker(&self, view: WorkerView) {
+        let (orders, _) = mpsc::channel(1);
+        let name = view.consumer.clone();
+        let entry = WorkerEntry { view: Arc::new(Mutex::new(view)), orders };
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(name, entry);
+    }
+
+    /// Shows a worker whose orders go to the test.
+    pub(crate) fn show_worker_with(&self, view: WorkerView, orders: mpsc::Sender<Order>) {
+        let name = view.consumer.clone();
+        let entry = WorkerEntry { view: Arc::new(Mutex::new(view)), orders };
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(name, entry);
     }
 }
