@@ -236,4 +236,11 @@ impl StageHandle {
         let entry = WorkerEntry { view: Arc::new(Mutex::new(view)), orders };
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(name, entry);
     }
+
+    /// Shows a worker whose orders go to the test.
+    pub(crate) fn show_worker_with(&self, view: WorkerView, orders: mpsc::Sender<Order>) {
+        let name = view.consumer.clone();
+        let entry = WorkerEntry { view: Arc::new(Mutex::new(view)), orders };
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(name, entry);
+    }
 }
