@@ -875,16 +875,7 @@ impl Admin for RedisAdmin {
         let Some(alive) = self.call_many(&commands).await?.pop() else {
             return Ok(Vec::new());
         };
-        alive
-            .items()
-            .map_err(bad)?
-            .into_iter()
-            .map(|name| {
-                name.bytes()
-                    .map(|b| String::from_utf8_lossy(&b).into_owned())
-                    .map_err(bad)
-            })
-            .collect()
+        names_of(alive)
     }
 
     async fn leave(&self, instance: &str) -> Result<()> {
@@ -939,4 +930,17 @@ impl RedisAdmin {
 
 fn words(words: &[&[u8]]) -> Vec<Vec<u8>> {
     words.iter().map(|word| word.to_vec()).collect()
+}
+
+fn names_of(reply: Reply) -> Result<Vec<String>> {
+    reply
+        .items()
+        .map_err(bad)?
+        .into_iter()
+        .map(|name| {
+            name.bytes()
+                .map(|b| String::from_utf8_lossy(&b).into_owned())
+                .map_err(bad)
+        })
+        .collect()
 }

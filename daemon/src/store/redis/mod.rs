@@ -9,6 +9,7 @@ mod connection;
 mod depth;
 mod encode;
 mod errors;
+mod info;
 mod keys;
 mod lane;
 pub mod managed;
@@ -19,6 +20,9 @@ mod scripts;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+
+/// The redis crate's client, for rooms that may not name the crate.
+pub use ::redis::Client;
 
 pub use address::{Address, Login};
 
