@@ -707,7 +707,12 @@ impl Admin for RedisAdmin {
         }
         let mut swept = Swept::default();
         for stream in streams {
-            let mut args = vec![keep.as_millis().to_string(), COUNTED_MAX.to_string()];
+            let is_source = u8::from(stream == layout.source).to_string();
+            let mut args = vec![
+                keep.as_millis().to_string(),
+                COUNTED_MAX.to_string(),
+                is_source,
+            ];
             for stage in layout.stages.iter().filter(|s| s.stream == stream) {
                 args.extend([stage.name.clone(), stage.group.clone()]);
             }
