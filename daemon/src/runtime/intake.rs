@@ -246,7 +246,7 @@ impl Intake {
             None => {}
         }
         match self.dedupe {
-            Some(window) if is_open && !self.id_field.is_empty() => {
+            Some(window) if is_open && batch.iter().all(|event| event.event_id.is_some()) => {
                 let give_up_at = Instant::now() + DOUBT_MAX.min(window / 2);
                 progress.doubt = Some(Doubt { batch, give_up_at });
             }
