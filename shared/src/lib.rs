@@ -8,6 +8,7 @@ pub mod expression;
 pub mod histogram;
 pub mod lines;
 pub mod plan;
+pub mod role;
 pub mod rpc;
 pub mod snapshot;
 pub mod spec;

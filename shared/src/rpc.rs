@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::role::Role;
 use crate::spec::Spec;
 
 /// Major version of the protocol; a client refuses any other.
@@ -101,13 +102,19 @@ pub enum Code {
 impl Error {
     /// An error without a hint.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code: code as i64, message: message.into(), data: None }
+        Self {
+            code: code as i64,
+            message: message.into(),
+            data: None,
+        }
     }
 
     /// Adds the next step for a person.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.data = Some(ErrorData { hint: Some(hint.into()) });
+        self.data = Some(ErrorData {
+            hint: Some(hint.into()),
+        });
         self
     }
 
@@ -115,18 +122,6 @@ impl Error {
     pub fn is(&self, code: Code) -> bool {
         self.code == code as i64
     }
-}
-
-/// What a peer may do, by its uid and gid (semantics.md section 8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Reads.
-    Viewer,
-    /// Reads and acts on entries, stages and plans.
-    Operator,
-    /// Everything, the daemon's life included.
-    Admin,
 }
 
 /// The server's first words, a notification `hello`.
@@ -346,7 +341,9 @@ impl From<&[u8]> for Bytes {
         use base64::Engine as _;
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Binary { b64: base64::engine::general_purpose::STANDARD.encode(bytes) },
+            Err(_) => Self::Binary {
+                b64: base64::engine::general_purpose::STANDARD.encode(bytes),
+            },
         }
     }
 }
