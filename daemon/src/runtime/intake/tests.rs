@@ -1,7 +1,6 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use pipectl_shared::config;
 
 use super::*;
@@ -679,20 +678,4 @@ async fn it_stops_promptly_even_when_the_store_hangs() {
             "{desc}: nothing is sent after the end"
         );
     }
-}
-
-#[test]
-fn ids_of_another_length_are_none_of_ours() {
-    let fields = |id: &'static str| {
-        vec![(
-            Bytes::from_static(b"event_id"),
-            Bytes::from_static(id.as_bytes()),
-        )]
-    };
-    assert_eq!(
-        id_of(&fields("0123456789abcdef"), "event_id"),
-        Some(*b"0123456789abcdef")
-    );
-    assert_eq!(id_of(&fields("short"), "event_id"), None);
-    assert_eq!(id_of(&fields("0123456789abcdef"), ""), None);
 }
