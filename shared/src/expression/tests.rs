@@ -1,3 +1,5 @@
+//! Tests of the language: what holds, what is written how, what is refused where.
+
 use proptest::prelude::*;
 
 use super::*;

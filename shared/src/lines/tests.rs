@@ -1,3 +1,6 @@
+//! Tests of reading input, all formats in one file because they share their helpers and their hostile streams; hence its
+//! length. The real files are read by `tests/real_lines.rs`.
+
 use proptest::prelude::*;
 
 use super::*;

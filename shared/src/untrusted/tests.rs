@@ -1,3 +1,5 @@
+//! Tests of clean text: tables of what becomes what, the corpus, and properties that hold for any bytes.
+
 use proptest::prelude::*;
 use unicode_general_category::{GeneralCategory, get_general_category};
 use unicode_width::UnicodeWidthStr;
