@@ -17,7 +17,11 @@ pub fn layout(config: &Config) -> Layout {
         .stages
         .iter()
         .map(|stage| {
-            let readers = config.stages.iter().filter(|s| s.from == config::From::Stage(stage.name.clone())).count();
+            let readers = config
+                .stages
+                .iter()
+                .filter(|s| s.from == config::From::Stage(stage.name.clone()))
+                .count();
             StageLayout {
                 name: stage.name.clone(),
                 stream: match &stage.from {
@@ -28,12 +32,18 @@ pub fn layout(config: &Config) -> Layout {
                 reads_source: stage.from == config::From::Source,
                 output: (readers > 0).then(|| output(&stage.name)),
                 output_readers: u32::try_from(readers).unwrap_or(u32::MAX),
-                aggregates: stage.operators.iter().any(|o| matches!(o, config::Operator::Aggregate(_))),
+                aggregates: stage
+                    .operators
+                    .iter()
+                    .any(|o| matches!(o, config::Operator::Aggregate(_))),
             }
         })
         .collect();
     let window = config.event.dedupe_window;
-    let dedupe = (!window.is_zero() && !config.event.id.is_empty()).then_some(Dedupe { window, max_ids: config.event.dedupe_max_ids });
+    let dedupe = (!window.is_zero() && !config.event.id.is_empty()).then_some(Dedupe {
+        window,
+        max_ids: config.event.dedupe_max_ids,
+    });
     let session_keep = config
         .stages
         .iter()
@@ -44,11 +54,23 @@ pub fn layout(config: &Config) -> Layout {
         })
         .max()
         .unwrap_or_default();
-    Layout { pipeline: config.name.clone(), source, stages, dedupe, session_keep, id_field: Bytes::from(config.event.id.clone()) }
+    Layout {
+        pipeline: config.name.clone(),
+        source,
+        stages,
+        dedupe,
+        session_keep,
+        id_field: Bytes::from(config.event.id.clone()),
+    }
 }
 
 /// The numbers of one stage.
-pub(super) fn settings(config: &Config, layout: &Layout, stage: &config::Stage, names: &StageLayout) -> Arc<Settings> {
+pub(super) fn settings(
+    config: &Config,
+    layout: &Layout,
+    stage: &config::Stage,
+    names: &StageLayout,
+) -> Arc<Settings> {
     Arc::new(Settings {
         name: stage.name.clone(),
         batch: stage.batch as usize,
@@ -56,8 +78,12 @@ pub(super) fn settings(config: &Config, layout: &Layout, stage: &config::Stage, 
         timeout: stage.timeout,
         claim_after: stage.claim_after,
         attempts: config.retry.attempts,
-        backoff: Backoff { min: config.retry.backoff_min, max: config.retry.backoff_max },
-        id_field: (names.reads_source && layout.dedupe.is_some()).then(|| config.event.id.clone().into_bytes()),
+        backoff: Backoff {
+            min: config.retry.backoff_min,
+            max: config.retry.backoff_max,
+        },
+        id_field: (names.reads_source && layout.dedupe.is_some())
+            .then(|| config.event.id.clone().into_bytes()),
         terminal: names.output.is_none(),
     })
 }

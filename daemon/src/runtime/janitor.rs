@@ -17,7 +17,13 @@ const ALIVE_FOR: Duration = Duration::from_secs(15);
 /// No answer for this long is no answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(world: World, mender: Mender, config: Config, instance: String, stop: CancellationToken) {
+pub(super) async fn run(
+    world: World,
+    mender: Mender,
+    config: Config,
+    instance: String,
+    stop: CancellationToken,
+) {
     let admin = world.store.admin();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -36,8 +42,13 @@ pub(super) async fn run(world: World, mender: Mender, config: Config, instance: 
             Ok(Ok(swept)) => {
                 failing = false;
                 if swept.lost_unread > 0 {
-                    let text = format!("{} entries were trimmed by somebody before they were read; booked as lost", swept.lost_unread);
-                    world.journal.tell(Level::Error, "stream.trimmed_unread", None, text);
+                    let text = format!(
+                        "{} entries were trimmed by somebody before they were read; booked as lost",
+                        swept.lost_unread
+                    );
+                    world
+                        .journal
+                        .tell(Level::Error, "stream.trimmed_unread", None, text);
                 }
                 if swept.trimmed > 0 {
                     tracing::debug!(swept.trimmed, "finished entries trimmed");

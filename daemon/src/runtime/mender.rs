@@ -22,7 +22,11 @@ pub(super) struct Mender {
 
 impl Mender {
     pub(super) fn new(admin: Arc<dyn Admin>, journal: Journal) -> Self {
-        Self { admin, journal, last: Arc::default() }
+        Self {
+            admin,
+            journal,
+            last: Arc::default(),
+        }
     }
 
     /// Mends what is missing, because `stage` found `why`.
@@ -31,7 +35,8 @@ impl Mender {
         if last.is_some_and(|at| at.elapsed() < ONCE_IN) {
             return Ok(());
         }
-        self.journal.tell(Level::Warning, "group.missing", Some(stage), why);
+        self.journal
+            .tell(Level::Warning, "group.missing", Some(stage), why);
         self.prepare().await?;
         *last = Some(Instant::now());
         Ok(())
@@ -40,8 +45,13 @@ impl Mender {
     /// Looks after groups and ledger and tells what it had to mend.
     pub(super) async fn prepare(&self) -> Result<()> {
         for mended in self.admin.prepare().await? {
-            let level = if mended.what == "group.created" { Level::Info } else { Level::Warning };
-            self.journal.tell(level, mended.what, mended.stage.as_deref(), mended.detail);
+            let level = if mended.what == "group.created" {
+                Level::Info
+            } else {
+                Level::Warning
+            };
+            self.journal
+                .tell(level, mended.what, mended.stage.as_deref(), mended.detail);
         }
         Ok(())
     }

@@ -33,26 +33,51 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub(super) fn new(reader: Box<dyn Reader>, batch: usize, prefetch: usize, paused: Paused, meter: Arc<StageMeter>, clock: Arc<dyn Clock>) -> Self {
-        Self { reader: Some(reader), batch, prefetch, paused, meter, clock, task: JoinSet::new(), batches: None }
+    pub(super) fn new(
+        reader: Box<dyn Reader>,
+        batch: usize,
+        prefetch: usize,
+        paused: Paused,
+        meter: Arc<StageMeter>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            reader: Some(reader),
+            batch,
+            prefetch,
+            paused,
+            meter,
+            clock,
+            task: JoinSet::new(),
+            batches: None,
+        }
     }
 
     /// The consumer's own pending entries; only before [`Feed::start`].
-    pub(super) async fn backlog(&mut self, after: EntryId, n_max: usize) -> Result<Batch, StoreError> {
+    pub(super) async fn backlog(
+        &mut self,
+        after: EntryId,
+        n_max: usize,
+    ) -> Result<Batch, StoreError> {
         match &mut self.reader {
             Some(reader) => reader.backlog(after, n_max).await,
-            None => Err(StoreError::Bug("the backlog is read before new entries".to_owned())),
+            None => Err(StoreError::Bug(
+                "the backlog is read before new entries".to_owned(),
+            )),
         }
     }
 
     /// Begins to read new entries.
     pub(super) fn start(&mut self, stop: CancellationToken) {
-        let Some(reader) = self.reader.take() else { return };
+        let Some(reader) = self.reader.take() else {
+            return;
+        };
         let (sender, receiver) = mpsc::channel(self.prefetch.max(1));
         self.batches = Some(receiver);
         let (batch, paused) = (self.batch, self.paused.clone());
         let (meter, clock) = (Arc::clone(&self.meter), Arc::clone(&self.clock));
-        self.task.spawn(read(reader, batch, paused, sender, stop, meter, clock));
+        self.task
+            .spawn(read(reader, batch, paused, sender, stop, meter, clock));
     }
 
     /// The next batch; `None` = stopped and empty. Cancel-safe.

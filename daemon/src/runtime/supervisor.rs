@@ -49,7 +49,13 @@ pub enum Drained {
 
 impl Runtime {
     /// Starts every stage and the janitor. Sources are the caller's (`intake`); their handles are given to be shown.
-    pub fn start(config: &Config, layout: &Arc<Layout>, world: &World, instance: &str, sources: Vec<Arc<SourceHandle>>) -> Self {
+    pub fn start(
+        config: &Config,
+        layout: &Arc<Layout>,
+        world: &World,
+        instance: &str,
+        sources: Vec<Arc<SourceHandle>>,
+    ) -> Self {
         let mender = Mender::new(world.store.admin(), world.journal.clone());
         let mut handles = Vec::new();
         let mut stages = Vec::new();
@@ -81,11 +87,27 @@ impl Runtime {
             stages.push((stop, task));
             handles.push(handle);
         }
-        let handle = Handle { stages: Arc::new(handles), sources: Arc::new(sources), draining: Arc::default() };
+        let handle = Handle {
+            stages: Arc::new(handles),
+            sources: Arc::new(sources),
+            draining: Arc::default(),
+        };
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(janitor::run(world.clone(), mender, config.clone(), instance.to_owned(), stop.clone()));
-        Self { handle, stages, janitor: (stop, task), world: world.clone(), instance: instance.to_owned() }
+        task.spawn(janitor::run(
+            world.clone(),
+            mender,
+            config.clone(),
+            instance.to_owned(),
+            stop.clone(),
+        ));
+        Self {
+            handle,
+            stages,
+            janitor: (stop, task),
+            world: world.clone(),
+            instance: instance.to_owned(),
+        }
     }
 
     /// The handle for everybody else.
@@ -116,9 +138,13 @@ impl Runtime {
         }
         self.janitor.0.cancel();
         self.janitor.1.shutdown().await;
-        let leave = self.world.store.admin().leave(&self.instance);
+        let admin = self.world.store.admin();
+        let leave = admin.leave(&self.instance);
         // The heartbeat runs out by itself when Redis is away.
-        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), leave).await.map(|r| r.map_err(|e| e.to_string())) {
+        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), leave)
+            .await
+            .map(|r| r.map_err(|e| e.to_string()))
+        {
             tracing::debug!(%error, "could not leave the list of daemons");
         }
         drained
@@ -154,7 +180,10 @@ impl Keeper {
             if !stop.is_cancelled() && again_at.is_none() {
                 self.fit(*wanted.borrow_and_update(), &mut workers, &mut running);
             }
-            self.handle.running.store(u32::try_from(running.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+            self.handle.running.store(
+                u32::try_from(running.len()).unwrap_or(u32::MAX),
+                Ordering::Relaxed,
+            );
             if stop.is_cancelled() && running.is_empty() {
                 return clean;
             }
@@ -206,11 +235,22 @@ impl Keeper {
 
     fn start(&self, n: u32, workers: &mut JoinSet<bool>) -> Running {
         let consumer: Arc<str> = self.consumer(n).into();
-        let view = Arc::new(Mutex::new(WorkerView { consumer: consumer.to_string(), state: "starting", ..WorkerView::default() }));
+        let view = Arc::new(Mutex::new(WorkerView {
+            consumer: consumer.to_string(),
+            state: "starting",
+            ..WorkerView::default()
+        }));
         // Bound 8: a plan sends one order at a time; several people at once wait for each other.
         let (orders, mailbox) = mpsc::channel(8);
-        let entry = WorkerEntry { view: Arc::clone(&view), orders };
-        self.handle.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(consumer.to_string(), entry);
+        let entry = WorkerEntry {
+            view: Arc::clone(&view),
+            orders,
+        };
+        self.handle
+            .workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(consumer.to_string(), entry);
         let stop = CancellationToken::new();
         let worker = Worker {
             stage: self.index,
@@ -239,7 +279,11 @@ impl Keeper {
         let retire = retire.retire(self.index, consumer);
         match tokio::time::timeout(Duration::from_secs(1), retire).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(n)) => tracing::warn!(consumer, n, "a stopped consumer still holds entries; they are claimed by others"),
+            Ok(Ok(n)) => tracing::warn!(
+                consumer,
+                n,
+                "a stopped consumer still holds entries; they are claimed by others"
+            ),
             Ok(Err(error)) => tracing::debug!(consumer, %error, "could not retire the consumer"),
             Err(_) => tracing::debug!(consumer, "could not retire the consumer in time"),
         }

@@ -30,11 +30,16 @@ use crate::chaos::Point;
 use crate::effect::{Class, Failure};
 use crate::journal::Level;
 use crate::record::{EntryId, event_id};
-use crate::store::{Batch, Code, Commit, Committed, DeadLetter, Delivered, Outcome, Settle, StoreError, Writer};
+use crate::store::{
+    Batch, Code, Commit, Committed, DeadLetter, Delivered, Outcome, Settle, StoreError, Writer,
+};
 use crate::world::World;
 
 /// Wait between tries while the store is away: quick first, so that a short cut is not felt.
-const STORE_BACKOFF: Backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_secs(2) };
+const STORE_BACKOFF: Backoff = Backoff {
+    min: Duration::from_millis(50),
+    max: Duration::from_secs(2),
+};
 /// Deliveries without a result after which an entry is worked alone, with a failed try booked before: if it takes the
 /// process down, that is known at the next start.
 const ALONE_FROM: u64 = 3;
@@ -111,7 +116,9 @@ impl Worker {
             let ended = match self.open().await {
                 Ok(mut lane) => {
                     self.handle.store_away.store(false, Ordering::Relaxed);
-                    let ended = self.serve(&mut lane, &mut waiting, &mut random, &mut attempt).await;
+                    let ended = self
+                        .serve(&mut lane, &mut waiting, &mut random, &mut attempt)
+                        .await;
                     lane.feed.close().await;
                     ended
                 }
@@ -119,7 +126,9 @@ impl Worker {
             };
             match ended {
                 Broken::Stop => break,
-                Broken::Store(error) => self.wait_for_store(&error, &mut attempt, &mut random).await,
+                Broken::Store(error) => {
+                    self.wait_for_store(&error, &mut attempt, &mut random).await
+                }
             }
         }
         self.show("stopped", None);
@@ -129,7 +138,14 @@ impl Worker {
     async fn open(&self) -> Result<Lane, StoreError> {
         let writer = self.world.store.writer(self.stage, &self.consumer).await?;
         let reader = self.world.store.reader(self.stage, &self.consumer).await?;
-        let feed = Feed::new(reader, self.settings.batch, self.settings.prefetch, self.handle.paused.subscribe(), Arc::clone(&self.handle.meter), Arc::clone(&self.world.clock));
+        let feed = Feed::new(
+            reader,
+            self.settings.batch,
+            self.settings.prefetch,
+            self.handle.paused.subscribe(),
+            Arc::clone(&self.handle.meter),
+            Arc::clone(&self.world.clock),
+        );
         Ok(Lane { writer, feed })
     }
 
@@ -152,7 +168,14 @@ impl Worker {
         let mut next_keep = Instant::now() + self.settings.claim_after / 3;
         loop {
             let full = waiting.len() >= 2 * self.settings.batch;
-            self.show(if self.handle.is_paused() { "paused" } else { "reading" }, None);
+            self.show(
+                if self.handle.is_paused() {
+                    "paused"
+                } else {
+                    "reading"
+                },
+                None,
+            );
             let due = waiting.first_key_value().map(|((due, _), _)| *due);
             let result = tokio::select! {
                 biased;
@@ -193,8 +216,16 @@ impl Worker {
     }
 
     /// The last act: entries that wait for their next try get it now; what fails again stays pending for the next start.
-    async fn finish(&mut self, lane: &mut Lane, waiting: &mut BTreeMap<(Instant, EntryId), Waiting>, random: &mut SmallRng) -> Broken {
-        let entries: Vec<_> = std::mem::take(waiting).into_values().map(|w| (w.entry, w.first_ms)).collect();
+    async fn finish(
+        &mut self,
+        lane: &mut Lane,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+    ) -> Broken {
+        let entries: Vec<_> = std::mem::take(waiting)
+            .into_values()
+            .map(|w| (w.entry, w.first_ms))
+            .collect();
         if !entries.is_empty()
             && let Err(error) = self.work(lane, entries, true, waiting, random).await
         {
@@ -204,7 +235,12 @@ impl Worker {
     }
 
     /// Own pending entries, oldest first; those not due yet go to the waiting ones.
-    async fn recover(&mut self, lane: &mut Lane, waiting: &mut BTreeMap<(Instant, EntryId), Waiting>, random: &mut SmallRng) -> Result<(), StoreError> {
+    async fn recover(
+        &mut self,
+        lane: &mut Lane,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+    ) -> Result<(), StoreError> {
         let mut after = EntryId::MIN;
         loop {
             let batch = lane.feed.backlog(after, self.settings.batch).await?;
@@ -231,7 +267,11 @@ impl Worker {
         let mut fates: Fates = batch.lost.iter().map(|id| (*id, Handed::Trimmed)).collect();
         let mut together = Vec::new();
         for entry in batch.entries {
-            let first_ms = if entry.first_ms == 0 { now_ms } else { entry.first_ms };
+            let first_ms = if entry.first_ms == 0 {
+                now_ms
+            } else {
+                entry.first_ms
+            };
             waiting.retain(|(_, id), _| *id != entry.record.id);
             if entry.not_before_ms > now_ms && !now_at_once {
                 let due = Instant::now() + Duration::from_millis(entry.not_before_ms - now_ms);
@@ -255,24 +295,62 @@ impl Worker {
         waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
         random: &mut SmallRng,
     ) -> Result<Fates, StoreError> {
-        let error = format!("delivered {} times without a result; worked alone", entry.deliveries);
-        self.world.journal.tell(Level::Warning, "entry.quarantined", Some(&self.settings.name), format!("entry {}: {error}", entry.record.id));
-        let outcome = Outcome::Retry { not_before_ms: 0, failures: 1, first_ms, error };
-        let booking = Commit { consumer: Arc::clone(&self.consumer), entries: vec![Settle { id: entry.record.id, event_id: None, outcome }], repeated: true };
+        let error = format!(
+            "delivered {} times without a result; worked alone",
+            entry.deliveries
+        );
+        self.world.journal.tell(
+            Level::Warning,
+            "entry.quarantined",
+            Some(&self.settings.name),
+            format!("entry {}: {error}", entry.record.id),
+        );
+        let outcome = Outcome::Retry {
+            not_before_ms: 0,
+            failures: 1,
+            first_ms,
+            error,
+        };
+        let booking = Commit {
+            consumer: Arc::clone(&self.consumer),
+            entries: vec![Settle {
+                id: entry.record.id,
+                event_id: None,
+                outcome,
+            }],
+            repeated: true,
+        };
         self.commit(lane, booking, random).await?;
         entry.failures = 1;
-        self.work(lane, vec![(entry, first_ms)], true, waiting, random).await
+        self.work(lane, vec![(entry, first_ms)], true, waiting, random)
+            .await
     }
 
-    async fn sweep(&mut self, lane: &mut Lane, waiting: &mut BTreeMap<(Instant, EntryId), Waiting>, random: &mut SmallRng) -> Result<(), StoreError> {
+    async fn sweep(
+        &mut self,
+        lane: &mut Lane,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+    ) -> Result<(), StoreError> {
         let mut after = EntryId::MIN;
         loop {
-            let batch = lane.writer.sweep(self.settings.claim_after, after, self.settings.batch).await?;
+            let batch = lane
+                .writer
+                .sweep(self.settings.claim_after, after, self.settings.batch)
+                .await?;
             let n_claimed = batch.entries.len();
             if n_claimed > 0 {
                 StageMeter::add(&self.handle.meter.claimed, n_claimed as u64);
-                let text = format!("{n_claimed} entries idle for over {:?} claimed by {}", self.settings.claim_after, self.consumer);
-                self.world.journal.tell(Level::Warning, "pending.claimed", Some(&self.settings.name), text);
+                let text = format!(
+                    "{n_claimed} entries idle for over {:?} claimed by {}",
+                    self.settings.claim_after, self.consumer
+                );
+                self.world.journal.tell(
+                    Level::Warning,
+                    "pending.claimed",
+                    Some(&self.settings.name),
+                    text,
+                );
             }
             let next = batch.next;
             self.take_over(lane, batch, waiting, random, false).await?;
@@ -284,7 +362,11 @@ impl Worker {
     }
 
     /// Heartbeat for entries that wait for their next try; those that others have taken are forgotten.
-    async fn keep(&mut self, lane: &mut Lane, waiting: &mut BTreeMap<(Instant, EntryId), Waiting>) -> Result<(), StoreError> {
+    async fn keep(
+        &mut self,
+        lane: &mut Lane,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+    ) -> Result<(), StoreError> {
         let ids: Vec<EntryId> = waiting.keys().map(|(_, id)| *id).collect();
         let held = lane.writer.keep(&ids).await?;
         waiting.retain(|(_, id), _| held.contains(id));
@@ -292,8 +374,18 @@ impl Worker {
     }
 
     /// An operator's claim.
-    async fn obey(&mut self, lane: &mut Lane, order: Order, waiting: &mut BTreeMap<(Instant, EntryId), Waiting>, random: &mut SmallRng) -> Result<(), StoreError> {
-        let Order { ids, min_idle, answer } = order;
+    async fn obey(
+        &mut self,
+        lane: &mut Lane,
+        order: Order,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+    ) -> Result<(), StoreError> {
+        let Order {
+            ids,
+            min_idle,
+            answer,
+        } = order;
         let result = async {
             let batch = lane.writer.claim(&ids, min_idle).await?;
             StageMeter::add(&self.handle.meter.claimed, batch.entries.len() as u64);
@@ -304,14 +396,25 @@ impl Worker {
             Ok(fates) => (fates.into_iter().collect::<HashMap<_, _>>(), Ok(())),
             Err(error) => {
                 let text = error.to_string();
-                (ids.iter().map(|id| (*id, Handed::Failed(text.clone()))).collect(), Err(error))
+                (
+                    ids.iter()
+                        .map(|id| (*id, Handed::Failed(text.clone())))
+                        .collect(),
+                    Err(error),
+                )
             }
         };
         let mut answers = Vec::with_capacity(ids.len());
         for id in &ids {
             answers.push(match fates.get(id) {
                 Some(handed) => handed.clone(),
-                None => match self.world.store.admin().pending_entry(self.stage, *id).await {
+                None => match self
+                    .world
+                    .store
+                    .admin()
+                    .pending_entry(self.stage, *id)
+                    .await
+                {
                     Ok(Some(_)) => Handed::NotFound,
                     Ok(None) => Handed::AlreadyDone,
                     Err(error) => Handed::Failed(error.to_string()),
@@ -336,7 +439,10 @@ impl Worker {
             return Ok(Vec::new());
         }
         let timing = Timing::read_at(self.world.clock.as_ref());
-        StageMeter::add(&self.handle.meter.read, if repeated { 0 } else { entries.len() as u64 });
+        StageMeter::add(
+            &self.handle.meter.read,
+            if repeated { 0 } else { entries.len() as u64 },
+        );
         self.hold(&entries);
         self.pass(Point::AfterRead).await;
         self.show("working", None);
@@ -353,7 +459,17 @@ impl Worker {
             part.push((settle, entry, first_ms));
             let full = part.len() == self.settings.batch || bytes >= COMMIT_BYTES;
             if full || entries.peek().is_none() {
-                fates.extend(self.commit_part(lane, std::mem::take(&mut part), repeated, waiting, random, &timing).await?);
+                fates.extend(
+                    self.commit_part(
+                        lane,
+                        std::mem::take(&mut part),
+                        repeated,
+                        waiting,
+                        random,
+                        &timing,
+                    )
+                    .await?,
+                );
                 bytes = 0;
             }
         }
@@ -362,7 +478,11 @@ impl Worker {
     }
 
     /// Loads what the chain needs, with heartbeats while it lasts and never beyond the stage's timeout.
-    async fn load(&mut self, lane: &mut Lane, entries: &[(Delivered, u64)]) -> Result<crate::operators::Loaded, StoreError> {
+    async fn load(
+        &mut self,
+        lane: &mut Lane,
+        entries: &[(Delivered, u64)],
+    ) -> Result<crate::operators::Loaded, StoreError> {
         let mut needs = Vec::new();
         for (entry, _) in entries {
             self.chain.needs(&entry.record, &mut needs);
@@ -388,7 +508,13 @@ impl Worker {
     }
 
     /// What becomes of one record.
-    fn settle(&self, entry: &Delivered, first_ms: u64, ended: Ended, random: &mut SmallRng) -> Settle {
+    fn settle(
+        &self,
+        entry: &Delivered,
+        first_ms: u64,
+        ended: Ended,
+        random: &mut SmallRng,
+    ) -> Settle {
         let outcome = match ended {
             Ended::Apply(effects) => Outcome::Apply(effects),
             Ended::Filtered => Outcome::Filtered,
@@ -396,11 +522,24 @@ impl Worker {
             Ended::Failed(failure) => self.fail(entry, first_ms, failure, random),
         };
         let id_field = self.settings.id_field.as_deref();
-        let event_id = id_field.and_then(|field| entry.record.get(field)).filter(|id| !id.is_empty()).map(|id| event_id(id));
-        Settle { id: entry.record.id, event_id, outcome }
+        let event_id = id_field
+            .and_then(|field| entry.record.get(field))
+            .filter(|id| !id.is_empty())
+            .map(|id| event_id(id));
+        Settle {
+            id: entry.record.id,
+            event_id,
+            outcome,
+        }
     }
 
-    fn fail(&self, entry: &Delivered, first_ms: u64, failure: Failure, random: &mut SmallRng) -> Outcome {
+    fn fail(
+        &self,
+        entry: &Delivered,
+        first_ms: u64,
+        failure: Failure,
+        random: &mut SmallRng,
+    ) -> Outcome {
         let meter = &self.handle.meter;
         StageMeter::add(&meter.errors, 1);
         let failures = entry.failures.saturating_add(1);
@@ -417,13 +556,25 @@ impl Worker {
         };
         match failure.class {
             Class::Reject => dead(failure.reason, failure.error.clone()),
-            Class::Retry if failures >= self.settings.attempts => dead("retries_exhausted", format!("{}: {}", failure.reason, failure.error)),
+            Class::Retry if failures >= self.settings.attempts => dead(
+                "retries_exhausted",
+                format!("{}: {}", failure.reason, failure.error),
+            ),
             Class::Retry | Class::Fatal => {
                 StageMeter::add(&meter.retries, 1);
                 let wait = self.settings.backoff.delay(failures, random.random());
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                let failures = if failure.class == Class::Fatal { entry.failures } else { failures };
-                Outcome::Retry { not_before_ms: self.world.clock.now_ms() + wait_ms, failures, first_ms, error: format!("{}: {}", failure.reason, failure.error) }
+                let failures = if failure.class == Class::Fatal {
+                    entry.failures
+                } else {
+                    failures
+                };
+                Outcome::Retry {
+                    not_before_ms: self.world.clock.now_ms() + wait_ms,
+                    failures,
+                    first_ms,
+                    error: format!("{}: {}", failure.reason, failure.error),
+                }
             }
         }
     }
@@ -452,14 +603,23 @@ impl Worker {
 
         self.pass(Point::BeforeCommit).await;
         self.show("committing", None);
-        let commit = Commit { consumer: Arc::clone(&self.consumer), entries, repeated };
+        let commit = Commit {
+            consumer: Arc::clone(&self.consumer),
+            entries,
+            repeated,
+        };
         let (commit, done) = self.commit(lane, commit, random).await?;
         self.pass(Point::AfterCommit).await;
         Ok(self.account(&commit, &done, origins, waiting, timing))
     }
 
     /// Commits until the store has said yes or no. An ambiguous answer is answered by running the same again.
-    async fn commit(&mut self, lane: &mut Lane, mut commit: Commit, random: &mut SmallRng) -> Result<(Commit, Committed), StoreError> {
+    async fn commit(
+        &mut self,
+        lane: &mut Lane,
+        mut commit: Commit,
+        random: &mut SmallRng,
+    ) -> Result<(Commit, Committed), StoreError> {
         let mut attempt = 0;
         loop {
             match lane.writer.commit(&commit).await {
@@ -507,16 +667,28 @@ impl Worker {
         for (i, (settle, (mut entry, first_ms))) in commit.entries.iter().zip(origins).enumerate() {
             let code = codes.get(&i).copied().unwrap_or(Code::Applied);
             let fate = match (code, &settle.outcome) {
-                (Code::Applied, Outcome::Retry { not_before_ms, failures, .. }) => {
+                (
+                    Code::Applied,
+                    Outcome::Retry {
+                        not_before_ms,
+                        failures,
+                        ..
+                    },
+                ) => {
                     entry.failures = *failures;
-                    let due = Instant::now() + Duration::from_millis(not_before_ms.saturating_sub(now_ms));
+                    let due = Instant::now()
+                        + Duration::from_millis(not_before_ms.saturating_sub(now_ms));
                     waiting.insert((due, settle.id), Waiting { entry, first_ms });
                     Handed::Waiting
                 }
                 (Code::Applied, outcome) => {
                     committed += 1;
                     measured.push(entry.record);
-                    if matches!(outcome, Outcome::Dead(_)) { Handed::Dead } else { Handed::Applied }
+                    if matches!(outcome, Outcome::Dead(_)) {
+                        Handed::Dead
+                    } else {
+                        Handed::Applied
+                    }
                 }
                 (Code::Duplicate, _) => {
                     committed += 1;
@@ -540,29 +712,50 @@ impl Worker {
         self.alarm(done);
         StageMeter::add(&meter.committed, committed);
         StageMeter::add(&meter.commits, 1);
-        timing.record(meter, self.world.clock.as_ref(), &measured, self.settings.terminal);
+        timing.record(
+            meter,
+            self.world.clock.as_ref(),
+            &measured,
+            self.settings.terminal,
+        );
         fates
     }
 
     fn alarm(&self, done: &Committed) {
-        let count = |wanted: Code| done.exceptions.iter().filter(|(_, code)| *code == wanted).count();
+        let count = |wanted: Code| {
+            done.exceptions
+                .iter()
+                .filter(|(_, code)| *code == wanted)
+                .count()
+        };
         let stage = Some(self.settings.name.as_str());
         let foreign = count(Code::NotPending);
         if foreign > 0 {
-            let text = format!("{foreign} entries were acknowledged by somebody else while {} worked on them; their effects were dropped", self.consumer);
-            self.world.journal.tell(Level::Error, "ack.foreign", stage, text);
+            let text = format!(
+                "{foreign} entries were acknowledged by somebody else while {} worked on them; their effects were dropped",
+                self.consumer
+            );
+            self.world
+                .journal
+                .tell(Level::Error, "ack.foreign", stage, text);
         }
         let again = count(Code::Redelivered);
         if again > 0 {
-            let text = format!("{again} settled entries were delivered again (the group was set back); refused, nothing counts twice");
-            self.world.journal.tell(Level::Error, "group.redelivered", stage, text);
+            let text = format!(
+                "{again} settled entries were delivered again (the group was set back); refused, nothing counts twice"
+            );
+            self.world
+                .journal
+                .tell(Level::Error, "group.redelivered", stage, text);
         }
     }
 
     /// Shows why it waits, mends a missing group, and waits with back-off.
     async fn wait_for_store(&self, error: &StoreError, attempt: &mut u32, random: &mut SmallRng) {
         self.show("waiting", Some(error.to_string()));
-        self.handle.store_away.store(error.is_connection(), Ordering::Relaxed);
+        self.handle
+            .store_away
+            .store(error.is_connection(), Ordering::Relaxed);
         match error {
             StoreError::GroupGone(why) => {
                 if self.mender.mend(&self.settings.name, why).await.is_ok() {
@@ -570,12 +763,18 @@ impl Worker {
                     return;
                 }
             }
-            StoreError::Broken(text) | StoreError::Denied(text) | StoreError::Foreign(text) => self.trouble(text),
-            StoreError::OutOfMemory(_) | StoreError::DiskFull(_) | StoreError::Bug(_) => self.trouble(&error.to_string()),
+            StoreError::Broken(text) | StoreError::Denied(text) | StoreError::Foreign(text) => {
+                self.trouble(text)
+            }
+            StoreError::OutOfMemory(_) | StoreError::DiskFull(_) | StoreError::Bug(_) => {
+                self.trouble(&error.to_string())
+            }
             StoreError::Unavailable(_) | StoreError::Loading(_) | StoreError::ReadOnly(_) => {}
         }
         *attempt = attempt.saturating_add(1);
-        let wait = STORE_BACKOFF.delay(*attempt, random.random()).max(STORE_BACKOFF.min);
+        let wait = STORE_BACKOFF
+            .delay(*attempt, random.random())
+            .max(STORE_BACKOFF.min);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             // While draining it goes on trying until the grace period is over, but without long naps.
@@ -591,17 +790,35 @@ impl Worker {
     }
 
     fn trouble(&self, text: &str) {
-        let mut trouble = self.handle.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trouble = self
+            .handle
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if trouble.as_deref() != Some(text) {
-            self.world.journal.tell(Level::Error, "stage.trouble", Some(&self.settings.name), text);
+            self.world.journal.tell(
+                Level::Error,
+                "stage.trouble",
+                Some(&self.settings.name),
+                text,
+            );
             *trouble = Some(text.to_owned());
         }
     }
 
     fn clear_trouble(&self) {
-        let mut trouble = self.handle.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trouble = self
+            .handle
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if trouble.take().is_some() {
-            self.world.journal.tell(Level::Info, "stage.recovered", Some(&self.settings.name), "commits go through again");
+            self.world.journal.tell(
+                Level::Info,
+                "stage.recovered",
+                Some(&self.settings.name),
+                "commits go through again",
+            );
         }
     }
 
@@ -616,7 +833,10 @@ impl Worker {
 
     fn hold(&self, entries: &[(Delivered, u64)]) {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        view.held = entries.iter().map(|(entry, first_ms)| (entry.record.id, *first_ms)).collect();
+        view.held = entries
+            .iter()
+            .map(|(entry, first_ms)| (entry.record.id, *first_ms))
+            .collect();
     }
 
     fn release(&self) {
@@ -636,7 +856,9 @@ fn jitter(every: Duration, random: &mut SmallRng) -> Duration {
 
 fn hash(text: &str) -> u64 {
     // FNV-1a: only to give each worker its own stream of randomness.
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Kept here so that the type of the pause switch is said once.

@@ -11,6 +11,9 @@ fn shown(bytes: impl AsRef<[u8]>, width: impl Into<Option<usize>>) -> Shown {
 /// What may never come out. A joiner may, and is checked by its table.
 fn is_harmful(c: char) -> bool {
     use GeneralCategory as Category;
+    if c.is_ascii() {
+        return c.is_ascii_control(); // The megabytes of the corpus need no tables.
+    }
     c != '\u{200d}'
         && matches!(
             get_general_category(c),
@@ -127,10 +130,8 @@ fn replaced_parts_are_marked_for_a_style_of_their_own() {
         .collect();
     assert_eq!(parts, [r"\x1b\x07", r"\u{202e}"]);
     let cut = self::shown("\x1b\x1b\x1b", 9);
-    assert_eq!(
-        (cut.text.as_str(), cut.marked, cut.n_replaced),
-        ("\\x1b\\x1b…", vec![0..8], 2)
-    );
+    assert_eq!((cut.text.as_str(), cut.n_replaced), ("\\x1b\\x1b…", 2));
+    assert_eq!(cut.marked, std::iter::once(0..8).collect::<Vec<_>>());
 }
 
 #[test]

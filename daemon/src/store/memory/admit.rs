@@ -1,0 +1,107 @@
+//! What comes in from a door, and what comes back from the dead letters.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::state::{State, signed};
+use crate::record::{EntryId, FIELD_REDRIVE};
+use crate::store::{Admission, Admitted, Fate, Layout, Result, StoreError};
+
+/// Adds events to the source stream; with `checked`, known ids are answered with the entry that holds them.
+pub(super) fn admit(
+    state: &mut State,
+    layout: &Layout,
+    events: &[Admission],
+    checked: bool,
+    now: u64,
+) -> Result<Vec<Admitted>> {
+    if events.iter().any(|event| event.fields.is_empty()) {
+        return Err(StoreError::Bug("an event without fields".into()));
+    }
+    let checked = checked && layout.dedupe.is_some();
+    let mut fresh = BTreeMap::new();
+    let mut admitted = Vec::with_capacity(events.len());
+    for event in events {
+        let event_id = event.event_id.filter(|_| checked);
+        let first = event_id.and_then(|event| {
+            fresh
+                .get(&event)
+                .or_else(|| state.seen.get(&event))
+                .copied()
+        });
+        if let Some(first) = first {
+            state.door_deduplicated += 1;
+            admitted.push(Admitted::Duplicate(first));
+            continue;
+        }
+        let stream = state.streams.entry(layout.source.clone()).or_default();
+        let id = stream.add(now, event.fields.clone());
+        if let Some(event) = event_id {
+            fresh.insert(event, id);
+        }
+        admitted.push(Admitted::Added(id));
+    }
+    if !fresh.is_empty() {
+        state.remember(layout, fresh, now);
+    }
+    Ok(admitted)
+}
+
+/// Adds one dead letter to the input of the stage where it died. `accepted` does not change, and the entry is no duplicate
+/// of its own first life.
+///
+/// Where several stages read that input, the others see the entry once more (a limit of fan-out): `spawned` says so.
+pub(super) fn redrive(state: &mut State, layout: &Layout, id: EntryId, now: u64) -> Fate {
+    let Some(row) = state.dead.get(&id) else {
+        return Fate::NotFound;
+    };
+    if row.redriven.is_some() {
+        return Fate::AlreadyDone;
+    }
+    if !row.counts {
+        return Fate::Trimmed;
+    }
+    let Some((_, stage)) = layout.stage(&row.stage) else {
+        return Fate::NotFound;
+    };
+    let origin = row.origin_id;
+    let mut fields = row.fields.clone();
+    fields.retain(|(name, _)| name != FIELD_REDRIVE);
+    if fields.is_empty() {
+        return Fate::NotFound;
+    }
+    fields.push((Bytes::from_static(FIELD_REDRIVE), id.to_string().into()));
+    let stream = state.streams.entry(stage.stream.clone()).or_default();
+    let new = stream.add(now, fields);
+    if let Some(row) = state.dead.get_mut(&id) {
+        row.redriven = Some(new);
+    }
+    let n_readers = layout
+        .stages
+        .iter()
+        .filter(|other| other.stream == stage.stream)
+        .count() as u64;
+    let line = state.line(stage);
+    line.dead -= 1;
+    if stage.reads_source {
+        line.base = line.base.map(|base| base + 1);
+        line.redriven += 1;
+        // The model knows no way from an event's bytes to its 16: it asks the window backwards.
+        state
+            .seen
+            .replace(|first| (*first == origin).then_some(new));
+    } else if n_readers > 1 {
+        // Emitted once more for the other readers, not for the one that takes it back.
+        line.base = line.base.map(|base| base + 1);
+        *state.emitted.entry(stage.stream.clone()).or_default() += 1;
+        if let Some(parent) = layout
+            .stages
+            .iter()
+            .find(|other| other.output.as_ref() == Some(&stage.stream))
+        {
+            state.line(parent).spawned += signed(n_readers) - 1;
+        }
+    }
+    Fate::Done
+}

@@ -1,0 +1,242 @@
+//! Making ready, and keeping house: what the prepare and janitor scripts of the Redis store do.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::depth::accepted;
+use super::state::{Line, State, millis, signed};
+use super::stream::Stream;
+use crate::record::EntryId;
+use crate::store::{Layout, Mended, Result, StageLayout, StoreError, Swept};
+
+/// Claims the stream, creates missing groups where everything before is settled, begins or re-bases the ledger.
+pub(super) fn prepare(state: &mut State, layout: &Layout) -> Result<Vec<Mended>> {
+    match &state.owner {
+        Some(owner) if *owner != layout.pipeline => {
+            let text = format!(
+                "stream \"{}\" belongs to pipeline \"{owner}\"",
+                layout.source
+            );
+            return Err(StoreError::Foreign(text));
+        }
+        Some(_) => {}
+        None => state.owner = Some(layout.pipeline.clone()),
+    }
+    let mut mended = Vec::new();
+    for stage in &layout.stages {
+        notice_a_new_stream(state, stage, &mut mended);
+        make_group(state, stage, &mut mended);
+    }
+    Ok(mended)
+}
+
+/// Says what was mended at a stage.
+fn note(mended: &mut Vec<Mended>, what: &'static str, stage: &StageLayout, detail: String) {
+    mended.push(Mended {
+        what,
+        stage: Some(stage.name.clone()),
+        detail,
+    });
+}
+
+/// A stream that was deleted and began anew: what it held unfinished is lost, and the ledger goes on.
+fn notice_a_new_stream(state: &mut State, stage: &StageLayout, mended: &mut Vec<Mended>) {
+    let Some(line) = state
+        .lines
+        .get(&stage.name)
+        .filter(|line| line.base.is_some())
+        .cloned()
+    else {
+        return;
+    };
+    let (added, length, last) = facts(state, stage);
+    let low = state
+        .settled
+        .get(&stage.name)
+        .and_then(|settled| settled.low);
+    if added >= line.added_mark && low.is_none_or(|low| last.next() >= low) {
+        return;
+    }
+    let finished = line.finished();
+    let known = accepted(state, stage, &line, line.added_mark).max(finished);
+    // What our own stages have emitted into the new stream is still there.
+    let lost = if stage.reads_source {
+        known - finished
+    } else {
+        (known - finished - length).max(0)
+    };
+    let new = state.line(stage);
+    new.lost += u64::try_from(lost).unwrap_or(0);
+    new.added_mark = added;
+    if stage.reads_source {
+        new.base = Some(-known);
+    }
+    state.settled.remove(&stage.name);
+    let text = format!(
+        "stream \"{}\" was deleted; {lost} entries that were not finished are booked as lost",
+        stage.stream
+    );
+    note(mended, "stream.recreated", stage, text);
+}
+
+/// `entries-added`, length and last id of a stage's input; zero where it is not there.
+fn facts(state: &State, stage: &StageLayout) -> (u64, i64, EntryId) {
+    let stream = state.streams.get(&stage.stream);
+    stream.map_or((0, 0, EntryId::MIN), |s| {
+        (s.added, signed(s.entries.len() as u64), s.last_id)
+    })
+}
+
+/// Creates the stage's group, or moves it on when it was set back.
+fn make_group(state: &mut State, stage: &StageLayout, mended: &mut Vec<Mended>) {
+    let low = state
+        .settled
+        .get(&stage.name)
+        .and_then(|settled| settled.low);
+    let is_new = state
+        .lines
+        .get(&stage.name)
+        .is_none_or(|line| line.base.is_none());
+    let stream = state.streams.entry(stage.stream.clone()).or_default();
+    let open = match stream.groups.get_mut(&stage.group) {
+        None => {
+            let at = low.map_or(EntryId::MIN, EntryId::previous);
+            let what = if low.is_some() {
+                "group.recreated"
+            } else {
+                "group.created"
+            };
+            let n_unread = stream.after(at).count() as u64;
+            stream.create_group(&stage.group, at, Some(stream.added - n_unread));
+            let text = format!(
+                "group \"{}\" of stream \"{}\" created at {at}",
+                stage.group, stage.stream
+            );
+            note(mended, what, stage, text);
+            // Entries that are still there count as accepted from now on.
+            stream.entries.len() as u64
+        }
+        Some(group) if is_new => {
+            // A group that was there before us: what it has not finished is accepted.
+            let open = (group.pending.len()
+                + stream.entries.range(group.last_delivered.next()..).count())
+                as u64;
+            let text = format!(
+                "group \"{}\" was there before; its {open} open entries count as accepted",
+                stage.group
+            );
+            note(mended, "group.adopted", stage, text);
+            open
+        }
+        Some(group) => {
+            if let Some(at) = low
+                .map(EntryId::previous)
+                .filter(|at| group.last_delivered < *at)
+            {
+                let text = format!(
+                    "group \"{}\" had been set back to {}; moved on to {at}",
+                    stage.group, group.last_delivered
+                );
+                group.set_id(at, None);
+                note(mended, "group.rewound", stage, text);
+            }
+            0
+        }
+    };
+    if is_new {
+        let added = stream.added;
+        let came = if stage.reads_source {
+            added
+        } else {
+            state.emitted.get(&stage.stream).copied().unwrap_or(0)
+        };
+        let line = state.line(stage);
+        line.base = Some(signed(came) - signed(open));
+        line.added_mark = added;
+    }
+}
+
+/// Trims what every group has finished, books what others trimmed unread, purges old dead letters.
+pub(super) fn janitor(
+    state: &mut State,
+    layout: &Layout,
+    keep: Duration,
+    keep_dead: Duration,
+    now: u64,
+) -> Swept {
+    let mut swept = Swept::default();
+    let mut readers: BTreeMap<&str, Vec<&StageLayout>> = BTreeMap::new();
+    for stage in &layout.stages {
+        readers.entry(&stage.stream).or_default().push(stage);
+    }
+    let State { streams, lines, .. } = state;
+    for (key, stages) in readers {
+        let Some(stream) = streams.get_mut(key) else {
+            continue;
+        };
+        let ready = |stage: &&StageLayout| {
+            stream.groups.contains_key(&stage.group)
+                && lines
+                    .get(&stage.name)
+                    .is_some_and(|line| line.base.is_some())
+        };
+        if !stages.iter().all(ready) {
+            continue;
+        }
+        for stage in stages {
+            let line = lines.entry(stage.name.clone()).or_default();
+            swept.lost_unread += heal(stream, stage, line);
+            line.added_mark = line.added_mark.max(stream.added);
+        }
+        let cut = EntryId {
+            ms: now.saturating_sub(millis(keep)),
+            seq: 0,
+        };
+        swept.trimmed += stream.trim_below(finished_by_all(stream).min(cut));
+    }
+    if keep_dead > Duration::ZERO {
+        let oldest = EntryId {
+            ms: now.saturating_sub(millis(keep_dead)),
+            seq: 0,
+        };
+        let kept = state.dead.split_off(&oldest);
+        swept.purged = std::mem::replace(&mut state.dead, kept).len() as u64;
+    }
+    swept
+}
+
+/// Entries below this were read and acknowledged by every group on the stream, third parties' included.
+fn finished_by_all(stream: &Stream) -> EntryId {
+    let bound = |group: &super::stream::Group| {
+        let oldest = group.pending.keys().next().copied().unwrap_or(EntryId::MAX);
+        oldest.min(group.last_delivered)
+    };
+    stream
+        .groups
+        .values()
+        .map(bound)
+        .min()
+        .unwrap_or(EntryId::MAX)
+}
+
+/// Where the server's lag says more than is there, entries were trimmed or deleted unread: they are lost, and the count of
+/// what was read is mended. Returns how many.
+fn heal(stream: &mut Stream, stage: &StageLayout, line: &mut Line) -> u64 {
+    let added = stream.added;
+    let Some(group) = stream.groups.get(&stage.group) else {
+        return 0;
+    };
+    let n_unread = stream.entries.range(group.last_delivered.next()..).count() as u64;
+    let Some(read) = group.entries_read else {
+        return 0;
+    };
+    let n_lost = added.saturating_sub(read).saturating_sub(n_unread);
+    if n_lost > 0 {
+        line.lost += n_lost;
+        let at = group.last_delivered;
+        if let Some(group) = stream.groups.get_mut(&stage.group) {
+            group.set_id(at, Some(added - n_unread));
+        }
+    }
+    n_lost
+}
