@@ -41,7 +41,7 @@ struct Queue {
 
 /// What is written next.
 enum Out {
-    Line(Vec<u8>, #[expect(dead_code, reason = "held until the line is written")] Option<OwnedSemaphorePermit>),
+    Line(Vec<u8>, Option<OwnedSemaphorePermit>),
     Stats { snapshot: Arc<str>, dropped: u64 },
 }
 
