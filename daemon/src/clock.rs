@@ -1,7 +1,7 @@
 //! The only room that reads the wall clock. Waiting is tokio's (pausable in tests); this tells what time it is.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Wall time, for stamps that leave the process; never for measuring how long something took.
 pub trait Clock: Send + Sync {
@@ -33,7 +33,10 @@ pub fn rfc3339(ms: u64) -> String {
 pub struct System;
 
 impl Clock for System {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that may read it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that may read it"
+    )]
     fn now_us(&self) -> u64 {
         std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)

@@ -57,7 +57,11 @@ impl Journal {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         // 256: a watcher that lags by more has a dead terminal; it then sees a gap.
         let (told, _) = broadcast::channel(256);
-        Self { ring: Arc::default(), told, clock }
+        Self {
+            ring: Arc::default(),
+            told,
+            clock,
+        }
     }
 
     /// Tells an event; `name` is stable (`group.recreated`), `message` is for people.
@@ -90,7 +94,11 @@ impl Journal {
     /// The last `n`, oldest first.
     pub fn last(&self, n: usize) -> Vec<Event> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.kept.iter().skip(ring.kept.len().saturating_sub(n)).cloned().collect()
+        ring.kept
+            .iter()
+            .skip(ring.kept.len().saturating_sub(n))
+            .cloned()
+            .collect()
     }
 
     /// Events from now on.

@@ -18,14 +18,20 @@ impl EntryId {
     /// `0-0`, below every entry.
     pub const MIN: Self = Self { ms: 0, seq: 0 };
     /// Above every entry.
-    pub const MAX: Self = Self { ms: u64::MAX, seq: u64::MAX };
+    pub const MAX: Self = Self {
+        ms: u64::MAX,
+        seq: u64::MAX,
+    };
 
     /// The next greater id; saturates.
     #[must_use]
     pub fn next(self) -> Self {
         match self.seq.checked_add(1) {
             Some(seq) => Self { ms: self.ms, seq },
-            None => Self { ms: self.ms.saturating_add(1), seq: 0 },
+            None => Self {
+                ms: self.ms.saturating_add(1),
+                seq: 0,
+            },
         }
     }
 
@@ -35,7 +41,10 @@ impl EntryId {
         match self.seq.checked_sub(1) {
             Some(seq) => Self { ms: self.ms, seq },
             None if self.ms == 0 => Self::MIN,
-            None => Self { ms: self.ms - 1, seq: u64::MAX },
+            None => Self {
+                ms: self.ms - 1,
+                seq: u64::MAX,
+            },
         }
     }
 }
@@ -63,7 +72,10 @@ impl FromStr for EntryId {
             }
             part.parse().map_err(|_| bad())
         };
-        Ok(Self { ms: number(ms)?, seq: number(seq)? })
+        Ok(Self {
+            ms: number(ms)?,
+            seq: number(seq)?,
+        })
     }
 }
 
@@ -87,7 +99,8 @@ impl Record {
 
     /// The first field with this name, where it is UTF-8.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.get(name.as_bytes()).and_then(|v| std::str::from_utf8(v).ok())
+        self.get(name.as_bytes())
+            .and_then(|v| std::str::from_utf8(v).ok())
     }
 
     /// Sets the first field with this name, or adds it at the end.
@@ -100,7 +113,10 @@ impl Record {
 
     /// Bytes of all names and values.
     pub fn size(&self) -> u64 {
-        self.fields.iter().map(|(n, v)| (n.len() + v.len()) as u64).sum()
+        self.fields
+            .iter()
+            .map(|(n, v)| (n.len() + v.len()) as u64)
+            .sum()
     }
 }
 

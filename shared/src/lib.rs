@@ -7,6 +7,7 @@ pub mod config;
 pub mod expression;
 pub mod histogram;
 pub mod lines;
+pub mod places;
 pub mod plan;
 pub mod role;
 pub mod rpc;

@@ -102,13 +102,19 @@ pub enum Code {
 impl Error {
     /// An error without a hint.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code: code as i64, message: message.into(), data: None }
+        Self {
+            code: code as i64,
+            message: message.into(),
+            data: None,
+        }
     }
 
     /// Adds the next step for a person.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.data = Some(ErrorData { hint: Some(hint.into()) });
+        self.data = Some(ErrorData {
+            hint: Some(hint.into()),
+        });
         self
     }
 
@@ -335,7 +341,9 @@ impl From<&[u8]> for Bytes {
         use base64::Engine as _;
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Binary { b64: base64::engine::general_purpose::STANDARD.encode(bytes) },
+            Err(_) => Self::Binary {
+                b64: base64::engine::general_purpose::STANDARD.encode(bytes),
+            },
         }
     }
 }

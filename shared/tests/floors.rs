@@ -1,5 +1,7 @@
 //! The floor plan of this crate: no I/O, no clock, and no circle between its modules.
 
+#![allow(clippy::unwrap_used)] // Clippy knows only functions marked #[test] as tests, not their helpers.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 //! They lie beside the checkout (semantics.md section 12): `PIPELINED_REAL_DATA` says where, and where they are missing
 //! a test fails in CI and says its name elsewhere.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Clippy knows only functions marked #[test] as tests, not their helpers.
+
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read as _;
 use std::path::PathBuf;

@@ -21,7 +21,8 @@ pub struct Command {
     /// started with test commands on.
     pub spec: fn() -> Spec,
     /// Does it, or with `dry_run` only says what it would do. Parameters were checked against the Spec before.
-    pub run: for<'a> fn(context: &'a Context, params: &'a Map<String, Value>, dry_run: bool) -> Run<'a>,
+    pub run:
+        for<'a> fn(context: &'a Context, params: &'a Map<String, Value>, dry_run: bool) -> Run<'a>,
 }
 
 /// The stage that parameter `stage` names, with its index. The Spec's check has seen to it that it exists.

@@ -1,10 +1,10 @@
 //! The handle by which commands, plans and the sampler reach the running stages. Cheap to clone; all clones are one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -85,29 +85,53 @@ impl StageHandle {
     /// Every worker's view, by consumer name.
     pub fn workers(&self) -> Vec<WorkerView> {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut views: Vec<_> =
-            workers.values().map(|w| w.view.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect();
+        let mut views: Vec<_> = workers
+            .values()
+            .map(|w| {
+                w.view
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone()
+            })
+            .collect();
         views.sort_by(|a, b| a.consumer.cmp(&b.consumer));
         views
     }
 
     /// Time of the first read of an entry that one of our workers holds, milliseconds since 1970.
     pub fn first_read_ms(&self, id: EntryId) -> Option<u64> {
-        self.workers().iter().flat_map(|w| &w.held).filter(|(held, _)| *held == id).map(|(_, ms)| *ms).min()
+        self.workers()
+            .iter()
+            .flat_map(|w| &w.held)
+            .filter(|(held, _)| *held == id)
+            .map(|(_, ms)| *ms)
+            .min()
     }
 
     /// Why the stage cannot work; `None` = fine.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Hands ids to a live worker (`to`, else the one that is free and holds least) and waits until it has committed
     /// them. One answer per id. `Err` = no such worker, or none is alive; says so for a person.
-    pub async fn hand_over(&self, ids: Vec<EntryId>, min_idle: Duration, to: Option<&str>) -> Result<Vec<Handed>, String> {
+    pub async fn hand_over(
+        &self,
+        ids: Vec<EntryId>,
+        min_idle: Duration,
+        to: Option<&str>,
+    ) -> Result<Vec<Handed>, String> {
         let sender = self.pick(to)?;
         let (answer, answered) = oneshot::channel();
         sender
-            .send(Order { ids, min_idle, answer })
+            .send(Order {
+                ids,
+                min_idle,
+                answer,
+            })
             .await
             .map_err(|_| "the worker stopped before it took the entries".to_owned())?;
         answered.await.map_err(|_| "the worker stopped before it answered; its entries stay pending and are claimed again".to_owned())
@@ -123,7 +147,11 @@ impl StageHandle {
             let entry = workers.get(name).ok_or_else(|| {
                 let mut names: Vec<_> = workers.keys().cloned().collect();
                 names.sort();
-                format!("\"{name}\" is no worker of stage {} in this daemon (there are: {})", self.name, names.join(", "))
+                format!(
+                    "\"{name}\" is no worker of stage {} in this daemon (there are: {})",
+                    self.name,
+                    names.join(", ")
+                )
             })?;
             alive(entry).ok_or_else(|| format!("worker {name} is not taking entries now"))?;
             return Ok(entry.orders.clone());

@@ -68,14 +68,24 @@ pub struct Measure {
 
 impl Default for Measure {
     fn default() -> Self {
-        let histogram = Histogram::new_with_bounds(LEAST_US, GREATEST_US, 3).expect("the bounds are constants that the crate accepts");
-        Self { histogram, out_of_range: 0, coarse: false }
+        let histogram = Histogram::new_with_bounds(LEAST_US, GREATEST_US, 3)
+            .expect("the bounds are constants that the crate accepts");
+        Self {
+            histogram,
+            out_of_range: 0,
+            coarse: false,
+        }
     }
 }
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self { wait: Measure::default(), service: Measure::default(), total: Measure::default(), end_to_end: Measure::default() }
+        Self {
+            wait: Measure::default(),
+            service: Measure::default(),
+            total: Measure::default(),
+            end_to_end: Measure::default(),
+        }
     }
 }
 

@@ -107,7 +107,10 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the connection is to be thrown away.
     pub fn is_connection(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::ReadOnly(_) | Self::Bug(_))
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::ReadOnly(_) | Self::Bug(_)
+        )
     }
 }
 
@@ -249,7 +252,12 @@ pub trait Writer: Send {
     async fn keep(&mut self, ids: &[EntryId]) -> Result<Vec<EntryId>>;
 
     /// Claims others' entries idle for at least `min_idle` whose back-off is over, from `after` on.
-    async fn sweep(&mut self, min_idle: Duration, after: EntryId, n_records_max: usize) -> Result<Batch>;
+    async fn sweep(
+        &mut self,
+        min_idle: Duration,
+        after: EntryId,
+        n_records_max: usize,
+    ) -> Result<Batch>;
 
     /// Claims exactly these ids where they are idle for at least `min_idle`, whatever their back-off.
     async fn claim(&mut self, ids: &[EntryId], min_idle: Duration) -> Result<Batch>;
@@ -484,7 +492,9 @@ impl Ledger {
             self.pending,
             self.undelivered,
         ];
-        let sum = known.iter().fold(i128::from(self.dead), |sum, n| sum + i128::from(*n));
+        let sum = known
+            .iter()
+            .fold(i128::from(self.dead), |sum, n| sum + i128::from(*n));
         let rest = i128::from(self.accepted) + i128::from(self.spawned) - sum;
         i64::try_from(rest).unwrap_or(if rest > 0 { i64::MAX } else { i64::MIN })
     }

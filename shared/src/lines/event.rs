@@ -119,10 +119,10 @@ fn bad_time(name: &str, value: &[u8]) -> String {
 }
 
 /// The event of a record that could not be read: `raw` holds its bytes, all of them unless the event would not fit a push.
-pub(super) fn unreadable(id: String, record: &Record<'_>, reason: &str) -> IngestEvent {
+pub(super) fn unreadable(id: &str, record: &Record<'_>, reason: &str) -> IngestEvent {
     let reason = cut_text(reason);
     let whole = |raw: &[u8], reason: &str| IngestEvent {
-        id: id.clone(),
+        id: id.to_owned(),
         roles: Vec::new(),
         fields: vec![
             ("raw".to_owned(), Bytes::from(raw)),

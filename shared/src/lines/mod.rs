@@ -115,13 +115,13 @@ impl LineParser {
             let header = self.read_header(record);
             let fault = header.as_ref().err().cloned();
             self.header = Some(header);
-            return fault.map(|reason| event::unreadable(id, record, &reason));
+            return fault.map(|reason| event::unreadable(&id, record, &reason));
         }
         let event = self
             .fields(record)
             .and_then(|fields| event::assemble(id.clone(), self.format, &self.mappings, fields))
             .and_then(event::check_size);
-        Some(event.unwrap_or_else(|reason| event::unreadable(id, record, &reason)))
+        Some(event.unwrap_or_else(|reason| event::unreadable(&id, record, &reason)))
     }
 
     /// [`LineParser::event`] for a line that is whole, at `offset` in the decompressed stream.

@@ -50,14 +50,13 @@ fn records(format: Format, stream: &[u8], chunk: usize) -> Vec<(u64, u64, Vec<u8
 }
 
 fn text_of(pairs: &Pairs) -> Vec<(&str, &str)> {
-    let text = |value| match value {
-        &Bytes::Text(ref text) => text.as_str(),
-        Bytes::Binary { .. } => "(binary)",
-    };
-    pairs
-        .iter()
-        .map(|(name, value)| (name.as_str(), text(value)))
-        .collect()
+    fn text(pair: &(String, Bytes)) -> (&str, &str) {
+        match &pair.1 {
+            Bytes::Text(text) => (&pair.0, text),
+            Bytes::Binary { .. } => (&pair.0, "(binary)"),
+        }
+    }
+    pairs.iter().map(text).collect()
 }
 
 fn field<'e>(event: &'e IngestEvent, name: &str) -> Option<&'e Bytes> {

@@ -130,10 +130,8 @@ fn replaced_parts_are_marked_for_a_style_of_their_own() {
         .collect();
     assert_eq!(parts, [r"\x1b\x07", r"\u{202e}"]);
     let cut = self::shown("\x1b\x1b\x1b", 9);
-    assert_eq!(
-        (cut.text.as_str(), cut.marked, cut.n_replaced),
-        ("\\x1b\\x1b…", vec![0..8], 2)
-    );
+    assert_eq!((cut.text.as_str(), cut.n_replaced), ("\\x1b\\x1b…", 2));
+    assert_eq!(cut.marked, std::iter::once(0..8).collect::<Vec<_>>());
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn take(
         state.forget_retry(stage, id);
         return Ok(Err(Fate::AlreadyDone));
     }
-    state.settle(stage, &[id], id);
+    state.settle(stage, &[id]);
     Ok(Ok(()))
 }
 

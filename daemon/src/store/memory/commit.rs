@@ -288,14 +288,7 @@ impl Step<'_> {
         if !self.fresh.is_empty() {
             self.state.remember(self.layout, self.fresh, self.now);
         }
-        let last = self
-            .commit
-            .entries
-            .iter()
-            .map(|entry| entry.id)
-            .max()
-            .unwrap_or_default();
-        self.state.settle(self.stage, &self.settled, last);
+        self.state.settle(self.stage, &self.settled);
     }
 }
 

@@ -38,8 +38,8 @@ pub trait Meddler: Send + Sync {
     async fn delete_stream(&self, stream: &str);
     /// FLUSHALL.
     async fn flush(&self);
-    /// Writes a counter of `{S}:counts` by hand.
-    async fn set_count(&self, name: &str, value: &str);
+    /// Writes a counter of `{S}:counts` (the key is told whole) by hand.
+    async fn set_count(&self, counts: &str, name: &str, value: &str);
     /// Lets every pending entry of the group be idle for this much longer. In memory the server's clock moves on.
     async fn age(&self, stream: &str, group: &str, by: Duration);
     /// Loses the reply of the next commit: it happens, and the caller hears `Unavailable`. Whether that can be done.
@@ -193,7 +193,7 @@ impl Meddler for Memory {
         self.shared.change(|state, _| *state = State::default());
     }
 
-    async fn set_count(&self, name: &str, value: &str) {
+    async fn set_count(&self, _counts: &str, name: &str, value: &str) {
         let (name, value) = (
             Bytes::copy_from_slice(name.as_bytes()),
             Bytes::copy_from_slice(value.as_bytes()),

@@ -176,8 +176,8 @@ impl State {
             .is_some_and(|settled| settled.has(id))
     }
 
-    /// Notes finished entries of one step, `last` being the greatest id of the step.
-    pub(super) fn settle(&mut self, stage: &StageLayout, ids: &[EntryId], last: EntryId) {
+    /// Notes finished entries of one step.
+    pub(super) fn settle(&mut self, stage: &StageLayout, ids: &[EntryId]) {
         let oldest = self
             .group(stage)
             .ok()
@@ -185,7 +185,7 @@ impl State {
         self.settled
             .entry(stage.name.clone())
             .or_default()
-            .add(ids, oldest, last);
+            .add(ids, oldest);
     }
 
     /// Puts event ids into the window, with the entries that hold them.

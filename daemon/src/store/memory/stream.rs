@@ -177,9 +177,11 @@ impl Stream {
         Some(self.added.saturating_sub(read))
     }
 
-    /// Whether something at or after this id was deleted (`streamRangeHasTombstones`).
+    /// Whether something at or after this id was deleted, as the server tells it (`streamRangeHasTombstones`): it forgets
+    /// tombstones below its first entry.
     fn has_tombstone_from(&self, id: EntryId) -> bool {
-        !self.entries.is_empty() && self.max_deleted != EntryId::MIN && id <= self.max_deleted
+        let first = self.entries.first_key_value().map(|(first, _)| *first);
+        first.is_some_and(|first| first <= self.max_deleted) && id <= self.max_deleted
     }
 
     /// How many entries were ever added up to this id (`streamEstimateDistanceFromFirstEverEntry`); `None` where Redis

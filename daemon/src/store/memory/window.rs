@@ -85,11 +85,11 @@ impl Settled {
         self.low.is_some_and(|low| id < low) || self.above.contains(&id)
     }
 
-    /// Notes what a commit settled and moves `low` up to the oldest entry still pending, or past the commit's last one.
-    pub(super) fn add(&mut self, ids: &[EntryId], oldest_pending: Option<EntryId>, last: EntryId) {
-        if ids.is_empty() {
-            return;
-        }
+    /// Notes what a commit settled and moves `low` up to the oldest entry still pending. With nothing pending it moves past
+    /// the last entry settled, not past the last of the commit: after a group was re-created a commit from before may name
+    /// entries that are not delivered again yet.
+    pub(super) fn add(&mut self, ids: &[EntryId], oldest_pending: Option<EntryId>) {
+        let Some(last) = ids.iter().max() else { return };
         self.above.extend(ids);
         let mark = oldest_pending.unwrap_or(last.next());
         if self.low.is_none_or(|low| low < mark) {

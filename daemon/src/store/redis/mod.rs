@@ -1,1 +1,92 @@
 //! The store on Redis or Valkey: what users run.
+//!
+//! `lane` is the hot loop of one worker (own RESP, own connections, scripts); `admin` is everything else. Each Lua script
+//! states its keys, arguments, reply and the invariant that it keeps.
+
+mod address;
+mod admin;
+mod connection;
+mod depth;
+mod encode;
+mod errors;
+mod keys;
+mod lane;
+pub mod managed;
+pub mod preflight;
+mod resp;
+mod scripts;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use address::{Address, Login};
+
+use self::admin::RedisAdmin;
+use self::connection::Connection;
+use self::keys::Keys;
+use self::lane::{Lane, RedisReader, RedisWriter};
+use super::{Admin, Layout, Reader, Result, Store, StoreError, Writer};
+
+/// A store on one server. Cheap to clone.
+#[derive(Clone)]
+pub struct RedisStore {
+    address: Address,
+    layout: Arc<Layout>,
+    admin: Arc<RedisAdmin>,
+}
+
+impl RedisStore {
+    /// Names the server and the keys; connects when something is asked.
+    pub fn new(address: Address, layout: Arc<Layout>) -> Self {
+        let admin = Arc::new(RedisAdmin::new(address.clone(), Arc::clone(&layout)));
+        Self {
+            address,
+            layout,
+            admin,
+        }
+    }
+
+    async fn lane(&self, stage: usize, consumer: &str, role: &str) -> Result<Lane> {
+        let stage = self
+            .layout
+            .stages
+            .get(stage)
+            .ok_or_else(|| StoreError::Bug(format!("no stage {stage}")))?
+            .clone();
+        let keys = Keys::of(&self.layout, &stage);
+        // CLIENT SETNAME takes no spaces; consumer names of ours have none.
+        let connection =
+            Connection::open(&self.address, &format!("pipelined:{consumer}:{role}")).await?;
+        Ok(Lane {
+            layout: Arc::clone(&self.layout),
+            stage,
+            keys,
+            consumer: consumer.to_owned(),
+            connection,
+        })
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    async fn reader(&self, stage: usize, consumer: &str) -> Result<Box<dyn Reader>> {
+        Ok(Box::new(RedisReader(
+            self.lane(stage, consumer, "read").await?,
+        )))
+    }
+
+    async fn writer(&self, stage: usize, consumer: &str) -> Result<Box<dyn Writer>> {
+        Ok(Box::new(RedisWriter(
+            self.lane(stage, consumer, "commit").await?,
+        )))
+    }
+
+    fn admin(&self) -> Arc<dyn Admin> {
+        Arc::clone(&self.admin) as Arc<dyn Admin>
+    }
+}

@@ -1,0 +1,289 @@
+-- One atomic step for a batch of one stage: acknowledgements, effects, ledger, id window (semantics.md section 4).
+--
+-- KEYS  1 input stream  2 ledger  3 counts  4 sessions:0  5 sessions:1  6 seen:0  7 seen:1  8 retry  9 settled  10 dead
+--       11 output stream (the input stream again where there is none)
+-- ARGV  1 group  2 consumer  3 stage  4 flags: r repeated, d id window on, o has an output
+--       5 readers of the output  6 session_keep ms  7 window ms  8 max ids
+--       9 msgpack { ids, kinds, event ids | 0, counts {field, delta, ...}, sessions {field, delta, ...},
+--                   children {[index] = {fields, ...}}, dead {[index] = fields}, retries {[index] = {text}} , foreign_ok}
+--       10 msgpack: per entry {position of delta, amount, ...} into the list `counts .. sessions`; unpacked only when an
+--          entry falls out
+-- Reply flat {index, code, ...} of the entries that were not applied: D duplicate, N not pending, S superseded, R redelivered.
+-- Keeps: an entry's effects happen if and only if its acknowledgement does, and at most once, also after the group was
+-- reset or re-created. Everything that can fail is checked before the first write, because Redis does not roll back.
+local S, LEDGER, COUNTS, SETTLED, RETRY, DEAD, OUT = KEYS[1], KEYS[2], KEYS[3], KEYS[9], KEYS[8], KEYS[10], KEYS[11]
+local group, consumer, stage, flags = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local repeated = string.find(flags, 'r', 1, true)
+local window_on = string.find(flags, 'd', 1, true)
+local has_output = string.find(flags, 'o', 1, true)
+local readers = tonumber(ARGV[5])
+local m = cmsgpack.unpack(ARGV[9])
+local ids, kinds, events, counts, sessions = m[1], m[2], m[3], m[4], m[5]
+local children, dead, retries = m[6], m[7], m[8]
+local n = #ids
+
+-- 1. Read only.
+local wrong = check_types({S, 'stream', LEDGER, 'hash', COUNTS, 'hash', KEYS[4], 'hash', KEYS[5], 'hash', KEYS[6], 'hash',
+  KEYS[7], 'hash', RETRY, 'hash', SETTLED, 'hash', DEAD, 'stream', OUT, 'stream'})
+if wrong then return wrong end
+local summary = pcall_('XPENDING', S, group)
+if summary.err then return summary end
+local state = call('HMGET', LEDGER, 'base:' .. stage, 'seen_gen', 'seen_since', 'sessions_gen', 'sessions_since')
+if not state[1] then return redis.error_reply('NOGROUP the ledger of stage "' .. stage .. '" is gone') end
+local now = now_ms()
+
+local function sums(key, list)
+  -- New values of a list of counters, or an error reply when one is no integer or would not fit 15 digits.
+  local fields = {}
+  for i = 1, #list, 2 do fields[#fields + 1] = list[i] end
+  if #fields == 0 then return fields, {} end
+  local old = call('HMGET', key, unpack(fields))
+  for i = 1, #fields do
+    local value = old[i] or '0'
+    if not string.match(value, '^%-?%d+$') or #value > 15 then
+      return nil, redis.error_reply('BROKEN field "' .. fields[i] .. '" of "' .. key .. '" is no integer of at most 15 digits')
+    end
+    local new = tonumber(value) + list[2 * i]
+    if new >= 1e15 or new <= -1e15 then
+      return nil, redis.error_reply('BROKEN field "' .. fields[i] .. '" of "' .. key .. '" would grow past 15 digits')
+    end
+    old[i] = new
+  end
+  return fields, old
+end
+
+local count_fields, count_values = sums(COUNTS, counts)
+if not count_fields then return count_values end
+
+-- Sessions: two generations; a touched session moves into the current one with its whole count.
+local generation = tonumber(state[4] or '0')
+local session_fields, session_values, session_older = {}, {}, {}
+if #sessions > 0 then
+  local swap = now - tonumber(state[5] or '0') > tonumber(ARGV[6])
+  if swap then generation = 1 - generation end
+  local current, older = KEYS[4 + generation], KEYS[5 - generation]
+  for i = 1, #sessions, 2 do session_fields[#session_fields + 1] = sessions[i] end
+  local have = swap and {} or call('HMGET', current, unpack(session_fields))
+  session_older = call('HMGET', older, unpack(session_fields))
+  for i = 1, #session_fields do
+    session_values[i] = (tonumber(have[i] or '0') or 0) + (tonumber(session_older[i] or '0') or 0) + sessions[2 * i]
+  end
+  state.swap_sessions = swap
+end
+
+-- The id window: an entry is a duplicate if and only if its event id is known with another entry id.
+local seen_generation = tonumber(state[2] or '0')
+local known, known_older
+if window_on then
+  known = call('HMGET', KEYS[6], unpack(events))
+  known_older = call('HMGET', KEYS[7], unpack(events))
+end
+
+-- Settled before: ids below `low`, and those in the spans of the last commits. A span is a field "from to" with the ids
+-- as text, or "from to *" where every id in between is settled. Only a batch that overlaps one is looked at closely;
+-- without a reset of the group that is a retried or claimed entry now and then.
+local low = call('HGET', SETTLED, 'low')
+local spans, n_listed, close = {}, 0, {}
+local first, last = ids[1], ids[n]
+for _, name in ipairs(call('HKEYS', SETTLED)) do
+  local from, to, star = string.match(name, '^(%S+) (%S+) ?(%*?)$')
+  if from then
+    local span = {name = name, from = from, to = to, whole = star == '*'}
+    spans[#spans + 1] = span
+    if not span.whole then n_listed = n_listed + 1 end
+    if not below(to, first) and not below(last, from) then close[#close + 1] = span end
+  end
+end
+local suspicious = #close > 0 or (low and below(first, low))
+local function in_span(span, id)
+  if below(id, span.from) or below(span.to, id) then return false end
+  if span.whole then return true end
+  span.ids = span.ids or call('HGET', SETTLED, span.name)
+  return string.find(span.ids, ' ' .. id .. ' ', 1, true) ~= nil
+end
+local function settled_before(id, among)
+  if low and below(id, low) then return true end
+  for i = 1, #among do
+    if in_span(among[i], id) then return true end
+  end
+  return false
+end
+
+-- 2. Acknowledge one by one.
+local reply, dropped = {}, {}
+local new_events, settled = {}, {}
+local n_duplicate = 0
+local batch_known = {}
+for i = 1, n do
+  local id, kind = ids[i], string.sub(kinds, i, i)
+  local code = nil
+  if kind == 'r' then
+    if #call('XPENDING', S, group, id, id, 1, consumer) == 0 then code = repeated and 'S' or 'N' end
+  else
+    local was_settled = suspicious and settled_before(id, close)
+    if call('XACK', S, group, id) == 0 then
+      code = (repeated or was_settled) and 'S' or 'N'
+    elseif was_settled then
+      code = 'R'
+    else
+      settled[#settled + 1] = id
+      if window_on and events[i] ~= '' then
+        local event = events[i]
+        local first_entry = batch_known[event] or known[i] or known_older[i]
+        if first_entry and first_entry ~= id then
+          code = 'D'
+          n_duplicate = n_duplicate + 1
+        elseif not first_entry then
+          batch_known[event] = id
+          new_events[#new_events + 1] = event
+          new_events[#new_events + 1] = id
+        end
+      end
+    end
+    if code ~= 'N' and code ~= 'S' then call('HDEL', RETRY, id) end
+  end
+  if code then
+    reply[#reply + 1] = i - 1
+    reply[#reply + 1] = code
+    dropped[i] = true
+  end
+end
+
+-- 3. Effects, without those of entries that fell out.
+if #reply > 0 then
+  local parts = cmsgpack.unpack(ARGV[10])
+  local n_counts = #count_fields
+  for i = 1, n do
+    local part = dropped[i] and parts[i]
+    if part then
+      for j = 1, #part, 2 do
+        local at = part[j]
+        if at <= n_counts then count_values[at] = count_values[at] - part[j + 1]
+        else session_values[at - n_counts] = session_values[at - n_counts] - part[j + 1] end
+      end
+    end
+  end
+end
+if #count_fields > 0 and #reply < n then
+  local set = {}
+  for i = 1, #count_fields do
+    set[2 * i - 1] = count_fields[i]
+    set[2 * i] = digits(count_values[i])
+  end
+  set[#set + 1] = 'last_updated'
+  set[#set + 1] = digits(now)
+  call('HSET', COUNTS, unpack(set))
+end
+if #session_fields > 0 and #reply < n then
+  local current, older = KEYS[4 + generation], KEYS[5 - generation]
+  if state.swap_sessions then
+    call('UNLINK', current)
+    call('HSET', LEDGER, 'sessions_gen', generation, 'sessions_since', digits(now))
+  end
+  local set, gone = {}, {}
+  for i = 1, #session_fields do
+    if session_values[i] > 0 then
+      set[#set + 1] = session_fields[i]
+      set[#set + 1] = digits(session_values[i])
+      if session_older[i] then gone[#gone + 1] = session_fields[i] end
+    end
+  end
+  if #set > 0 then call('HSET', current, unpack(set)) end
+  if #gone > 0 then call('HDEL', older, unpack(gone)) end
+end
+
+local booked = {ended = 0, forwarded = 0, filtered = 0, late = 0, discarded = 0, dead = 0, spawned = 0}
+local n_emitted = 0
+for i = 1, n do
+  if not dropped[i] then
+    local kind = string.sub(kinds, i, i)
+    if kind == 'a' then
+      local list = children[i]
+      if list then
+        for c = 1, #list do call('XADD', OUT, '*', unpack(list[c])) end
+        n_emitted = n_emitted + #list
+        booked.forwarded = booked.forwarded + 1
+        booked.spawned = booked.spawned + #list * readers - 1
+      else
+        booked.ended = booked.ended + 1
+      end
+    elseif kind == 'f' then booked.filtered = booked.filtered + 1
+    elseif kind == 'l' then booked.late = booked.late + 1
+    elseif kind == 'x' then booked.discarded = booked.discarded + 1
+    elseif kind == 'd' then
+      call('XADD', DEAD, '*', '_stage', stage, '_stream', S, '_id', ids[i], unpack(dead[i]))
+      booked.dead = booked.dead + 1
+    elseif kind == 'r' then
+      call('HSET', RETRY, ids[i], retries[i])
+    end
+  end
+end
+
+-- 4. Ledger and id window.
+for name, by in pairs(booked) do
+  if by ~= 0 then call('HINCRBY', LEDGER, stage .. ':' .. name, by) end
+end
+if n_duplicate > 0 then call('HINCRBY', LEDGER, stage .. ':deduplicated', n_duplicate) end
+if n_emitted > 0 then call('HINCRBY', LEDGER, 'emitted:' .. OUT, n_emitted) end
+if #new_events > 0 then
+  local since = tonumber(state[3] or '0')
+  local current = KEYS[6 + seen_generation]
+  if now - since > tonumber(ARGV[7]) / 2 or call('HLEN', current) >= tonumber(ARGV[8]) / 2 then
+    seen_generation = 1 - seen_generation
+    current = KEYS[6 + seen_generation]
+    call('UNLINK', current)
+    call('HSET', LEDGER, 'seen_gen', seen_generation, 'seen_since', digits(now))
+  end
+  call('HSET', current, unpack(new_events))
+end
+
+-- 5. The settled mark: every delivered id below the oldest pending one is settled.
+if #settled > 0 then
+  local mark
+  summary = call('XPENDING', S, group)
+  if summary[1] == 0 then mark = after(last) else mark = summary[2] end
+  if mark and (not low or below(low, mark)) then
+    call('HSET', SETTLED, 'low', mark)
+    low = mark
+  end
+  if not low or not below(last, low) then
+    call('HSET', SETTLED, settled[1] .. ' ' .. settled[#settled], ' ' .. table.concat(settled, ' ') .. ' ')
+    n_listed = n_listed + 1
+  end
+  local kept = {}
+  for i = 1, #spans do
+    if low and below(spans[i].to, low) then call('HDEL', SETTLED, spans[i].name) else kept[#kept + 1] = spans[i] end
+  end
+  -- An old pending entry holds `low` back; so that the lists above it do not grow without end, they are folded into whole
+  -- spans: between two entries that are rightly pending everything delivered is settled. An entry that is pending again
+  -- after a reset is in a span already and does not split one.
+  if n_listed > 16 and low and #kept > 0 then
+    local rows = call('XPENDING', S, group, '-', '+', 1000)
+    local limit = kept[1].to
+    for i = 2, #kept do
+      if below(limit, kept[i].to) then limit = kept[i].to end
+    end
+    if #rows == 1000 and below(rows[1000][1], limit) then limit = before(rows[1000][1]) end
+    local from, set = low, {}
+    for i = 1, #rows do
+      local id = rows[i][1]
+      if not below(limit, id) and not settled_before(id, kept) then
+        local to = before(id)
+        if not below(to, from) then
+          set[#set + 1] = from .. ' ' .. to .. ' *'
+          set[#set + 1] = ''
+        end
+        from = after(id) or id
+      end
+    end
+    if not below(limit, from) then
+      set[#set + 1] = from .. ' ' .. limit .. ' *'
+      set[#set + 1] = ''
+    end
+    for i = 1, #kept do
+      if not below(limit, kept[i].to) then call('HDEL', SETTLED, kept[i].name) end
+    end
+    if #set > 0 then call('HSET', SETTLED, unpack(set)) end
+  end
+end
+return reply

@@ -1,0 +1,57 @@
+-- Trims one stream, heals a wrong lag, keeps the mark that tells a stream that began anew.
+--
+-- KEYS  1 input stream  2 ledger
+-- ARGV  1 keep ms  2 count limit of entries counted  3.. per stage that reads it: name, group
+-- Reply {trimmed, lost unread}
+-- Keeps: an entry that any group (also a third party's) has not read and acknowledged is never trimmed.
+local S, LEDGER = KEYS[1], KEYS[2]
+local wrong = check_types({S, 'stream', LEDGER, 'hash'})
+if wrong then return wrong end
+if call('EXISTS', S) == 0 then return {0, 0} end
+local info = as_map(call('XINFO', 'STREAM', S))
+local added, length = info['entries-added'], info.length
+local first = info['first-entry'] and info['first-entry'][1]
+local lost_unread = 0
+
+for i = 3, #ARGV, 2 do
+  local stage, group = ARGV[i], ARGV[i + 1]
+  local found, all = group_of(S, group)
+  if not found or not call('HGET', LEDGER, 'base:' .. stage) then return {0, lost_unread} end
+  local delivered, read = found['last-delivered-id'], found['entries-read']
+  local actual = nil
+  if first and below(delivered, first) then
+    actual = length
+  elseif not first then
+    actual = 0
+  elseif not found.lag then
+    actual = 0
+    local at = '(' .. delivered
+    while actual do
+      local page = call('XRANGE', S, at, '+', 'COUNT', 1000)
+      actual = actual + #page
+      if #page < 1000 then break end
+      if actual >= tonumber(ARGV[2]) then actual = nil end
+      at = '(' .. page[#page][1]
+    end
+  end
+  if actual and read and added - read > actual then
+    local lost = added - read - actual
+    call('HINCRBY', LEDGER, stage .. ':lost', lost)
+    call('XGROUP', 'SETID', S, group, delivered, 'ENTRIESREAD', digits(added - actual))
+    lost_unread = lost_unread + lost
+  end
+  if added >= tonumber(call('HGET', LEDGER, 'added:' .. stage) or '0') then call('HSET', LEDGER, 'added:' .. stage, digits(added)) end
+end
+
+-- MINID: the smallest of every group's oldest pending and last delivered id, and not younger than `keep`.
+local _, all = group_of(S, '')
+local cut = digits(math.max(0, now_ms() - tonumber(ARGV[1]))) .. '-0'
+for i = 1, #all do
+  local g = all[i]
+  local bound = g['last-delivered-id']
+  local summary = call('XPENDING', S, g.name)
+  if summary[1] > 0 and below(summary[2], bound) then bound = summary[2] end
+  if below(bound, cut) then cut = bound end
+end
+local trimmed = call('XTRIM', S, 'MINID', '~', cut, 'LIMIT', 20000)
+return {trimmed, lost_unread}

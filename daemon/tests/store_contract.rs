@@ -1,0 +1,130 @@
+//! The contract of the store port: one list of tests that runs on the store in memory and on the Redis store.
+
+mod support;
+
+mod store_contract {
+    pub(crate) mod commits;
+    pub(crate) mod duplicates;
+    pub(crate) mod harness;
+    pub(crate) mod history;
+    pub(crate) mod hops;
+    pub(crate) mod house;
+    pub(crate) mod model;
+    pub(crate) mod properties;
+    pub(crate) mod recovery;
+    pub(crate) mod resets;
+}
+
+/// Runs every test of the list on this backend, each on data of its own.
+macro_rules! on {
+    ($store:ident, $backend:path, $($room:ident::$test:ident),+ $(,)?) => {
+        mod $store {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    let backend = <$backend>::start().await;
+                    super::store_contract::$room::$test(&backend).await;
+                }
+            )+
+        }
+    };
+}
+
+/// The list.
+macro_rules! contract {
+    ($store:ident, $backend:path) => {
+        on! { $store, $backend,
+            commits::new_entries_are_delivered_once_and_in_order,
+            commits::entries_come_byte_for_byte,
+            commits::reading_returns_when_an_entry_comes,
+            commits::a_read_without_new_entries_is_empty,
+            commits::applied_entries_are_counted_and_no_longer_pending,
+            commits::counters_and_sessions_add_up_over_commits,
+            commits::an_empty_store_has_no_totals,
+            commits::entries_ended_by_an_operator_are_acknowledged_without_effects,
+            commits::a_dead_letter_keeps_everything,
+            commits::a_failed_try_stays_pending_with_its_back_off,
+            commits::settling_forgets_the_failed_tries,
+            commits::only_who_holds_an_entry_may_note_a_failed_try,
+            commits::a_commit_that_meets_a_spoilt_counter_changes_nothing,
+            commits::a_batch_of_five_hundred_is_one_step,
+            commits::an_entry_acknowledged_by_others_is_told_and_has_no_effects,
+            commits::an_id_that_was_never_delivered_is_not_pending,
+            commits::a_commit_run_again_after_a_lost_reply_changes_nothing,
+            commits::a_stale_workers_commit_after_a_claim_changes_nothing,
+            commits::the_first_of_two_commits_wins_whoever_holds_the_entry,
+            duplicates::the_second_entry_with_a_known_id_is_a_duplicate,
+            duplicates::of_two_in_one_batch_the_first_wins,
+            duplicates::every_settled_outcome_makes_the_id_known,
+            duplicates::a_failed_try_does_not_make_the_id_known,
+            duplicates::an_entry_from_our_door_is_not_its_own_duplicate,
+            duplicates::a_door_answers_a_known_id_with_its_first_entry,
+            duplicates::an_unchecked_door_adds_everything,
+            duplicates::an_event_without_an_id_is_never_a_duplicate,
+            duplicates::old_ids_are_forgotten_by_number,
+            duplicates::without_a_window_nothing_is_a_duplicate,
+            recovery::a_backlog_is_ones_own_and_comes_in_pages,
+            recovery::an_entry_trimmed_while_pending_is_lost_once,
+            recovery::an_entry_trimmed_between_read_and_commit_is_applied,
+            recovery::a_sweep_takes_idle_entries_of_others_only,
+            recovery::a_sweep_passes_over_entries_in_back_off,
+            recovery::a_sweep_goes_on_page_by_page,
+            recovery::sweep_and_claim_book_what_is_gone_as_lost,
+            recovery::a_claim_takes_exactly_these_whatever_their_back_off,
+            recovery::a_claim_of_what_is_not_pending_answers_nothing,
+            recovery::a_heartbeat_makes_own_entries_young_and_takes_none_back,
+            recovery::a_heartbeat_does_not_hide_a_payload_that_is_gone,
+            recovery::entries_taken_by_a_foreign_reader_are_swept,
+            recovery::a_consumer_deleted_by_others_leaves_its_entries_unaccounted,
+            resets::the_first_start_creates_groups_and_the_second_nothing,
+            resets::entries_added_before_the_first_start_are_read,
+            resets::of_a_group_that_was_there_before_the_open_entries_count,
+            resets::a_stream_of_another_pipeline_is_refused,
+            resets::a_group_set_back_does_not_count_twice,
+            resets::settled_entries_above_an_old_pending_one_are_known_after_a_reset,
+            resets::prepare_moves_a_group_on_that_was_set_back,
+            resets::a_destroyed_group_begins_again_where_all_before_is_settled,
+            resets::a_group_destroyed_when_all_was_settled_delivers_nothing_again,
+            resets::without_a_group_every_call_says_so,
+            resets::a_reader_that_waits_is_told_that_its_stream_is_gone,
+            resets::a_deleted_source_is_noticed_and_the_ledger_goes_on,
+            resets::a_deleted_stream_between_stages_is_noticed,
+            resets::after_a_flush_everything_begins_anew,
+            resets::after_a_roll_back_effects_and_acknowledgements_agree,
+            hops::children_reach_the_next_stage_with_their_origin,
+            hops::an_entry_is_applied_at_the_last_stage,
+            hops::an_output_without_children_is_done_there,
+            hops::several_children_and_readers_are_spawned,
+            hops::two_stages_on_the_source_both_see_every_entry,
+            hops::effects_and_children_of_a_refused_entry_do_not_happen,
+            hops::an_entry_redriven_between_stages_does_not_pass_the_first_again,
+            hops::a_redriven_entry_is_spawned_for_the_other_readers,
+            house::a_discarded_entry_is_acknowledged_unapplied,
+            house::an_entry_killed_by_hand_becomes_a_dead_letter,
+            house::an_operator_finds_a_trimmed_entry_lost,
+            house::a_released_entry_is_swept_at_once,
+            house::a_redriven_entry_is_applied_and_accepted_only_once,
+            house::after_a_redrive_the_same_event_from_outside_is_a_duplicate,
+            house::a_trimmed_entry_cannot_be_redriven,
+            house::purging_deletes_letters_and_leaves_the_ledger,
+            house::dead_letters_come_newest_first_in_pages,
+            house::the_janitor_keeps_what_anyone_still_needs,
+            house::entries_trimmed_unread_are_booked_as_lost_once,
+            house::entries_trimmed_unread_are_lost_even_if_the_rest_was_read_first,
+            house::entries_deleted_unread_make_the_lag_an_estimate,
+            house::young_dead_letters_are_kept,
+            house::only_a_consumer_that_holds_nothing_is_retired,
+            house::pending_entries_are_listed_by_holder_age_and_page,
+            house::the_depth_tells_where_a_stage_stands,
+            house::peeking_consumes_nothing,
+            house::refused_events_are_outside_the_sum,
+            house::daemons_know_of_each_other,
+        }
+    };
+}
+
+contract!(memory, crate::store_contract::harness::MemoryBackend);
+
+// SWITCH ON when the Redis store is there: delete the next line, and the one like it in tests/support/mod.rs.
+#[cfg(any())]
+contract!(redis, crate::support::redis_store::RedisBackend);

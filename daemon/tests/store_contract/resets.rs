@@ -1,0 +1,352 @@
+//! Groups set back, groups and streams deleted, everything flushed, an earlier instant restored.
+
+use std::time::Duration;
+
+use pipelined::record::EntryId;
+use pipelined::store::{Code, Mended, StoreError};
+
+use super::harness::*;
+
+fn told(mended: &[Mended]) -> Vec<(&'static str, &str)> {
+    mended
+        .iter()
+        .map(|m| (m.what, m.stage.as_deref().unwrap_or("")))
+        .collect()
+}
+
+pub(crate) async fn the_first_start_creates_groups_and_the_second_nothing(backend: &dyn Backend) {
+    let store = backend.open(chain()).await;
+    let first = store.admin().prepare().await.expect("prepare");
+    assert_eq!(
+        told(&first),
+        [("group.created", "enrich"), ("group.created", "count")]
+    );
+    assert_eq!(store.admin().prepare().await, Ok(vec![]));
+    let depth = store.admin().depth().await.expect("depth");
+    assert!(depth.stages.iter().all(|stage| stage.present));
+}
+
+pub(crate) async fn entries_added_before_the_first_start_are_read(backend: &dyn Backend) {
+    for n in 0..3 {
+        backend.meddler().add(SOURCE, event(n)).await;
+    }
+    let bench = Bench::new(backend, counting()).await;
+    assert_eq!(bench.ledger().await, "accepted 3, undelivered 3");
+    assert_eq!(bench.hands(0, "one").await.count_all().await, 3);
+    assert_eq!(bench.ledger().await, "accepted 3, applied 3");
+}
+
+pub(crate) async fn of_a_group_that_was_there_before_the_open_entries_count(backend: &dyn Backend) {
+    let meddler = backend.meddler();
+    meddler.create_group(SOURCE, GROUP, EntryId::MIN).await;
+    for n in 0..5 {
+        meddler.add(SOURCE, event(n)).await;
+    }
+    let read = meddler.read(SOURCE, GROUP, "before us", 3).await;
+    meddler.ack(SOURCE, GROUP, &read[..2]).await;
+    let bench = Bench::new(backend, counting()).await;
+    assert_eq!(bench.ledger().await, "accepted 3, pending 1, undelivered 2");
+    let mut one = bench.hands(0, "one").await;
+    assert_eq!(one.count_all().await, 2);
+    let swept = one
+        .writer
+        .sweep(Duration::ZERO, EntryId::MIN, 9)
+        .await
+        .expect("sweep");
+    one.repeat(vec![settle(swept.entries[0].record.id, counted())])
+        .await;
+    assert_eq!(bench.ledger().await, "accepted 3, applied 3");
+}
+
+pub(crate) async fn a_stream_of_another_pipeline_is_refused(backend: &dyn Backend) {
+    let bench = Bench::new(backend, counting()).await;
+    let mut layout = counting();
+    layout.pipeline = "other".into();
+    let other = backend.open(layout).await;
+    let answer = other.admin().prepare().await;
+    assert!(
+        matches!(&answer, Err(StoreError::Foreign(text)) if text.contains("shop")),
+        "{answer:?}"
+    );
+    assert_eq!(bench.admin.prepare().await, Ok(vec![]));
+}
+
+pub(crate) async fn a_group_set_back_does_not_count_twice(backend: &dyn Backend) {
+    let bench = Bench::new(backend, counting()).await;
+    bench.add(0, 5).await;
+    let mut one = bench.hands(0, "one").await;
+    let ids = one.read_ids(4).await;
+    one.commit(ids[..3].iter().map(|id| settle(*id, counted())).collect())
+        .await;
+    // 0..3 are settled, 3 is pending, 4 is new.
+    bench.meddler.set_group(SOURCE, GROUP, EntryId::MIN).await;
+    let again = one.read_ids(9).await;
+    assert_eq!(again.len(), 5);
+    let codes = one
+        .commit(again.iter().map(|id| settle(*id, counted())).collect())
+        .await;
+    let redelivered = Code::Redelivered;
+    assert_eq!(
+        codes,
+        [(0, redelivered), (1, redelivered), (2, redelivered)]
+    );
+    assert_eq!(
+        (bench.ledger().await, bench.total().await),
+        ("accepted 5, applied 5".into(), 5)
+    );
+}
+
+pub(crate) async fn settled_entries_above_an_old_pending_one_are_known_after_a_reset(
+    backend: &dyn Backend,
+) {
+    let bench = Bench::new(backend, counting()).await;
+    bench.add(0, 40).await;
+    let mut one = bench.hands(0, "one").await;
+    let ids = one.read_ids(40).await;
+    // The first stays pending and holds the mark back; many small commits above it.
+    for id in &ids[1..] {
+        one.commit(vec![settle(*id, counted())]).await;
+    }
+    bench.meddler.set_group(SOURCE, GROUP, EntryId::MIN).await;
+    let again = one.read_ids(99).await;
+    assert_eq!(again, ids);
+    let codes = one
+        .commit(again.iter().map(|id| settle(*id, counted())).collect())
+        .await;
+    assert_eq!(
+        codes,
+        (1..40).map(|i| (i, Code::Redelivered)).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        (bench.ledger().await, bench.total().await),
+        ("accepted 40, applied 40".into(), 40)
+    );
+}
+
+pub(crate) async fn prepare_moves_a_group_on_that_was_set_back(backend: &dyn Backend) {
+    let bench = Bench::new(backend, counting()).await;
+    bench.add(0, 3).await;
+    let mut one = bench.hands(0, "one").await;
+    assert_eq!(one.count_all().await, 3);
+    bench.meddler.set_group(SOURCE, GROUP, EntryId::MIN).await;
+    let mended = bench.admin.prepare().await.expect("prepare");
+    assert_eq!(told(&mended), [("group.rewound", "count")]);
+    assert_eq!(one.read_ids(9).await, []);
+    bench.add(3, 4).await;
+    assert_eq!(one.count_all().await, 1);
+    assert_eq!(bench.ledger().await, "accepted 4, applied 4");
+}
+
+pub(crate) async fn a_destroyed_group_begins_again_where_all_before_is_settled(
+    backend: &dyn Backend,
+) {
+    let bench = Bench::new(backend, counting()).await;
+    bench.add(0, 6).await;
+    let mut one = bench.hands(0, "one").await;
+    let ids = one.read_ids(5).await;
+    // Settled: 0, 1 and 3; pending: 2 and 4; new: 5.
+    one.commit(
+        [0, 1, 3]
+            .iter()
+            .map(|&i| settle(ids[i], counted()))
+            .collect(),
+    )
+    .await;
+    bench.meddler.destroy_group(SOURCE, GROUP).await;
+    let mended = bench.admin.prepare().await.expect("prepare");
+    assert_eq!(told(&mended), [("group.recreated", "count")]);
+    let again = one.read_ids(9).await;
+    assert_eq!(again[..3], ids[2..]);
+    let codes = one
+        .commit(again.iter().map(|id| settle(*id, counted())).collect())
+        .await;
+    assert_eq!(codes, [(1, Code::Redelivered)]);
+    assert_eq!(
+        (bench.ledger().await, bench.total().await),
+        ("accepted 6, applied 6".into(), 6)
+    );
+}
+
+pub(crate) async fn a_group_destroyed_when_all_was_settled_delivers_nothing_again(
+    backend: &dyn Backend,
+) {
+    let bench = Bench::new(backend, counting()).await;
+    bench.add(0, 4).await;
+    let mut one = bench.hands(0, "one").await;
+    assert_eq!(one.count_all().await, 4);
+    bench.meddler.destroy_group(SOURCE, GROUP).await;
+    bench.admin.prepare().await.expect("prepare");
+    assert_eq!(bench.ledger().await, "accepted 4, applied 4");
+    assert_eq!(one.read_ids(9).await, []);
+}
+
+pub(crate) async fn without_a_group_every_call_says_so(backend: &dyn Backend) {
+    let bench = Bench::new(backend, counting()).await;
+    let ids = bench.add(0, 1).await;
+    let mut one = bench.hands(0, "one").await;
+    one.read(9).await;
+    for gone in ["group", "stream"] {
+        bench.admin.prepare().await.expect("prepare");
+        match gone {
+            "group" => bench.meddler.destroy_group(SOURCE, GROUP).await,
+            _ => bench.meddler.delete_stream(SOURCE).await,
+        }
+        let answers = [
+            ("next", one.reader.next(9, Duration::ZERO).await.err()),
+            ("backlog", one.reader.backlog(EntryId::MIN, 9).await.err()),
+            (
+                "commit",
+                one.try_commit(vec![settle(ids[0], counted())], false)
+                    .await
+                    .err(),
+            ),
+            ("keep", one.writer.keep(&ids).await.err()),
+            (
+                "sweep",
+                one.writer
+                    .sweep(Duration::ZERO, EntryId::MIN, 9)
+                    .await
+                    .err(),
+            ),
+            ("claim", one.writer.claim(&ids, Duration::ZERO).await.err()),
+        ];
+        for (call, error) in answers {
+            assert!(
+                matches!(error, Some(StoreError::GroupGone(_))),
+                "{call} without its {gone}: {error:?}"
+            );
+        }
+        assert!(
+            !bench.admin.depth().await.expect("depth").stages[0].present,
+            "{gone}"
+        );
+    }
+    assert_eq!(bench.total().await, 0);
+}
+
+pub(crate) async fn a_reader_that_waits_is_told_that_its_stream_is_gone(backend: &dyn Backend) {
+    let bench = Bench::new(backend, counting()).await;
+    let mut one = bench.hands(0, "one").await;
+    let delete_later = async {
+        tokio::task::yield_now().await;
+        bench.meddler.delete_stream(SOURCE).await;
+    };
+    let (read, ()) =
+        within(async { tokio::join!(one.reader.next(9, DEADLINE * 2), delete_later) }).await;
+    assert!(matches!(read, Err(StoreError::GroupGone(_))), "{read:?}");
+}
+
+pub(crate) async fn a_deleted_source_is_noticed_and_the_ledger_goes_on(backend: &dyn Backend) {
+    let bench = Bench::new(backend, counting()).await;
+    bench.add(0, 5).await;
+    let mut one = bench.hands(0, "one").await;
+    let ids = one.read_ids(3).await;
+    one.commit(ids[..2].iter().map(|id| settle(*id, counted())).collect())
+        .await;
+    bench
+        .admin
+        .janitor(Duration::from_secs(3_600), Duration::ZERO)
+        .await
+        .expect("janitor");
+    bench.meddler.delete_stream(SOURCE).await;
+    bench.add(5, 7).await;
+    let mended = bench.admin.prepare().await.expect("prepare");
+    assert_eq!(
+        told(&mended),
+        [("stream.recreated", "count"), ("group.created", "count")]
+    );
+    assert_eq!(
+        bench.ledger().await,
+        "accepted 7, applied 2, lost 3, undelivered 2"
+    );
+    assert_eq!(one.count_all().await, 2);
+    assert_eq!(
+        (bench.ledger().await, bench.total().await),
+        ("accepted 7, applied 4, lost 3".into(), 4)
+    );
+    assert_eq!(bench.admin.prepare().await, Ok(vec![]));
+}
+
+pub(crate) async fn a_deleted_stream_between_stages_is_noticed(backend: &dyn Backend) {
+    let bench = Bench::new(backend, chain()).await;
+    bench.add(0, 3).await;
+    let (mut one, mut two) = (bench.hands(0, "one").await, bench.hands(1, "two").await);
+    let ids = one.read_ids(9).await;
+    one.commit(
+        ids.iter()
+            .map(|id| settle(*id, emits(vec![event(0)])))
+            .collect(),
+    )
+    .await;
+    let first = two.read_ids(1).await;
+    two.commit(vec![settle(first[0], counted())]).await;
+    bench.meddler.delete_stream(BETWEEN).await;
+    let mended = bench.admin.prepare().await.expect("prepare");
+    assert_eq!(
+        told(&mended),
+        [("stream.recreated", "count"), ("group.created", "count")]
+    );
+    assert_eq!(bench.ledger().await, "accepted 3, applied 1, lost 2");
+    bench.add(3, 4).await;
+    let ids = one.read_ids(9).await;
+    one.commit(vec![settle(ids[0], emits(vec![event(3)]))])
+        .await;
+    assert_eq!(two.count_all().await, 1);
+    assert_eq!(bench.ledger().await, "accepted 4, applied 2, lost 2");
+}
+
+pub(crate) async fn after_a_flush_everything_begins_anew(backend: &dyn Backend) {
+    let bench = Bench::new(backend, counting()).await;
+    bench.add(0, 3).await;
+    let mut one = bench.hands(0, "one").await;
+    one.count_all().await;
+    bench.meddler.flush().await;
+    let mended = bench.admin.prepare().await.expect("prepare");
+    assert_eq!(told(&mended), [("group.created", "count")]);
+    assert_eq!(
+        (bench.ledger().await, bench.total().await),
+        (String::new(), 0)
+    );
+    bench.add(0, 2).await;
+    assert_eq!(one.count_all().await, 2);
+    assert_eq!(bench.ledger().await, "accepted 2, applied 2");
+}
+
+pub(crate) async fn after_a_roll_back_effects_and_acknowledgements_agree(backend: &dyn Backend) {
+    let bench = Bench::new(backend, counting()).await;
+    bench.add(0, 4).await;
+    let mut one = bench.hands(0, "one").await;
+    let ids = one.read_ids(4).await;
+    one.commit(ids[..2].iter().map(|id| settle(*id, counted())).collect())
+        .await;
+    assert!(
+        bench.meddler.remember().await,
+        "this store cannot be rolled back"
+    );
+    one.commit(ids[2..].iter().map(|id| settle(*id, counted())).collect())
+        .await;
+    assert_eq!(bench.total().await, 4);
+    bench.meddler.roll_back().await;
+    bench.healed().await;
+    assert_eq!(
+        (bench.ledger().await, bench.total().await),
+        ("accepted 4, applied 2, pending 2".into(), 2)
+    );
+    let mut one = bench.hands(0, "one").await;
+    let backlog = one.reader.backlog(EntryId::MIN, 9).await.expect("backlog");
+    let again: Vec<EntryId> = backlog
+        .entries
+        .iter()
+        .map(|entry| entry.record.id)
+        .collect();
+    assert_eq!(again, ids[2..]);
+    assert_eq!(
+        one.commit(again.iter().map(|id| settle(*id, counted())).collect())
+            .await,
+        []
+    );
+    assert_eq!(
+        (bench.ledger().await, bench.total().await),
+        ("accepted 4, applied 4".into(), 4)
+    );
+}
