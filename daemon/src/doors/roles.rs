@@ -8,9 +8,9 @@ use std::fs;
 use pipectl_shared::rpc::{Identity, Role};
 
 /// Group whose members may read.
-pub const GROUP_VIEWERS: &str = "pipelined";
+pub(super) const GROUP_VIEWERS: &str = "pipelined";
 /// Group whose members may act.
-pub const GROUP_OPERATORS: &str = "pipelined-ops";
+pub(super) const GROUP_OPERATORS: &str = "pipelined-ops";
 
 /// Users and groups of the system, as two files say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use super::session::{self, House};
 use crate::commands::Context;
 
 /// Longest path in bytes: the kernel takes 107, and messages and temporary names need some of it.
-pub const PATH_MAX: usize = 100;
+pub(super) const PATH_MAX: usize = 100;
 /// A live daemon accepts at once; who does not within this time has a full backlog, which is a sign of life, too.
 const CONNECT_WAIT: Duration = Duration::from_secs(1);
 /// How long sessions may take to say their last words.

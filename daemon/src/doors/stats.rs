@@ -238,6 +238,7 @@ mod tests {
         let (encoder, outbox) = (Encoder::default(), Outbox::new());
         let (client, server) = tokio::io::duplex(64 * 1024);
         let telling = async {
+            tokio::task::yield_now().await;
             for seq in 4..=11 {
                 tell.send_replace(Arc::new(Snapshot {
                     seq,
@@ -254,7 +255,7 @@ mod tests {
             watch(ticks, &encoder, &outbox, Preset::Line, 5).await;
             outbox.finish();
         };
-        let (_, _, written) = tokio::join!(telling, watching, outbox.write_to(server));
+        let ((), (), written) = tokio::join!(watching, telling, outbox.write_to(server));
         written.unwrap();
         let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(client));
         let mut seqs = Vec::new();
