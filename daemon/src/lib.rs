@@ -11,6 +11,7 @@ pub mod datadir;
 pub mod doors;
 pub mod effect;
 pub mod journal;
+pub mod logging;
 pub mod lookup;
 pub mod observe;
 pub mod operators;

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::role::Role;
 use crate::spec::Spec;
 
 /// Major version of the protocol; a client refuses any other.
@@ -121,18 +122,6 @@ impl Error {
     pub fn is(&self, code: Code) -> bool {
         self.code == code as i64
     }
-}
-
-/// What a peer may do, by its uid and gid (semantics.md section 8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Reads.
-    Viewer,
-    /// Reads and acts on entries, stages and plans.
-    Operator,
-    /// Everything, the daemon's life included.
-    Admin,
 }
 
 /// The server's first words, a notification `hello`.

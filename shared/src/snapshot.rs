@@ -29,6 +29,9 @@ pub struct Snapshot {
     /// Top of the results.
     #[serde(default)]
     pub aggregates: Aggregates,
+    /// Age of `aggregates`; `None` = never read, then its zeros mean "unknown".
+    #[serde(default)]
+    pub aggregates_age_ms: Option<u64>,
     /// Sources.
     #[serde(default)]
     pub sources: Vec<Source>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::rpc::Role;
+use crate::role::Role;
 
 /// One item of a gallery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,1 +1,4 @@
 //! Pure maths on std types.
+
+pub mod decimal;
+pub mod fingerprint;

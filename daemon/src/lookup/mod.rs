@@ -1,5 +1,11 @@
 //! Lookups for enrichment: a port, its implementations, and the cache in front.
 
+mod cache;
+mod fixed;
 mod port;
+mod redis;
 
-pub use port::{Lookup, LookupError};
+pub use cache::{Cache, Found, Readings};
+pub use fixed::Fixed;
+pub use port::{Answer, Lookup, LookupError};
+pub use redis::Profiles;

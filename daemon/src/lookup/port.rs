@@ -12,9 +12,13 @@ use crate::record::Fields;
 #[error("{0}")]
 pub struct LookupError(pub String);
 
+/// What became of one key: its fields, `None` where there is no such key, or why this key alone could not be read (it
+/// holds something else, or far too much).
+pub type Answer = Result<Option<Arc<Fields>>, LookupError>;
+
 /// Reads many keys in one trip.
 #[async_trait]
 pub trait Lookup: Send + Sync {
-    /// One answer per key, in order: the fields, or `None` where there is no such key.
-    async fn load(&self, keys: &[Bytes]) -> Result<Vec<Option<Arc<Fields>>>, LookupError>;
+    /// One answer per key, in order. `Err` = none could be read. Cancel-safe: it only reads.
+    async fn load(&self, keys: &[Bytes]) -> Result<Vec<Answer>, LookupError>;
 }

@@ -1,9 +1,17 @@
 //! Gallery of operators. `operator.rs` is the contract, one file per operator, the slice below is the catalogue in the
 //! order users see.
 
+mod aggregate;
+mod filter;
+mod lookup;
+mod names;
 mod operator;
+pub(crate) mod quote;
+#[cfg(test)]
+pub(crate) mod testing;
+mod validate;
 
 pub use operator::{Kind, Loaded, Need, Operator, Setup};
 
 /// Every operator.
-pub static OPERATORS: &[Kind] = &[];
+pub static OPERATORS: &[Kind] = &[validate::KIND, filter::KIND, lookup::KIND, aggregate::KIND];

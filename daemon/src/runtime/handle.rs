@@ -212,3 +212,35 @@ pub struct SourceHandle {
     /// `running`, `paused`, `backpressure`, `waiting`, `done` and why.
     pub state: Mutex<(&'static str, Option<String>)>,
 }
+
+#[cfg(test)]
+impl StageHandle {
+    /// A stage without workers, for tests of what reads it.
+    pub(crate) fn for_tests(name: &str, wanted: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            meter: Arc::default(),
+            paused: watch::Sender::new(false),
+            wanted: watch::Sender::new(wanted),
+            running: AtomicU32::new(wanted),
+            trouble: Mutex::default(),
+            store_away: AtomicBool::new(false),
+            workers: Mutex::default(),
+        }
+    }
+
+    /// Shows a worker with this view; orders to it are not answered.
+    pub(crate) fn show_worker(&self, view: WorkerView) {
+        let (orders, _) = mpsc::channel(1);
+        let name = view.consumer.clone();
+        let entry = WorkerEntry { view: Arc::new(Mutex::new(view)), orders };
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(name, entry);
+    }
+
+    /// Shows a worker whose orders go to the test.
+    pub(crate) fn show_worker_with(&self, view: WorkerView, orders: mpsc::Sender<Order>) {
+        let name = view.consumer.clone();
+        let entry = WorkerEntry { view: Arc::new(Mutex::new(view)), orders };
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(name, entry);
+    }
+}

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use crate::effect::Counter;
-use crate::record::{Fields, Record};
+use crate::record::Fields;
 use crate::store::{Commit, Outcome, StageLayout};
 
 /// An entry with more fields than this is kept in a dead letter as one packed field: Lua's `unpack` is limited to about
@@ -232,7 +232,7 @@ pub(super) fn unpack(packed: &Bytes) -> Option<Fields> {
     let n = rmp::decode::read_array_len(&mut rest).ok()? as usize;
     let mut words = Vec::with_capacity(n.min(rest.len() + 1));
     for _ in 0..n {
-        let len = rmp::decode::read_bin_len(&mut rest).ok()? as usize;
+        let len = rmp::decode::read_str_len(&mut rest).ok()? as usize;
         let start = packed.len() - rest.len();
         if rest.len() < len {
             return None;
@@ -279,11 +279,6 @@ pub(super) fn parse_retry(row: &[u8]) -> Option<(u64, u32, u64, String)> {
     ))
 }
 
-/// Size of an entry's effects on the wire, roughly; the caller keeps a script under its limit.
-pub(super) fn weight(record: &Record) -> u64 {
-    record.size() + 64
-}
-
 /// msgpack into a vector, which cannot fail: the results of `rmp` are for writers that can.
 #[derive(Default)]
 struct Writer {
@@ -316,10 +311,13 @@ impl Writer {
         self.int(i64::try_from(i + 1).unwrap_or(i64::MAX));
     }
 
+    /// As `str`, whatever the bytes are: the server's msgpack knows no `bin`, and Lua strings are bytes.
     fn text(&mut self, bytes: &[u8]) {
-        let Ok(()) = rmp::encode::write_bin(&mut self.bytes, bytes) else {
+        let n = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let Ok(_) = rmp::encode::write_str_len(&mut self.bytes, n) else {
             unreachable!("a vector takes every byte")
         };
+        self.bytes.extend_from_slice(bytes);
     }
 
     fn fields(&mut self, fields: &Fields) {

@@ -42,30 +42,6 @@ fn clean(text: &str) -> String {
     text.chars().take(500).collect()
 }
 
-/// The redis crate's error, classified the same way.
-pub(super) fn from_crate(error: &redis::RedisError) -> StoreError {
-    let text = match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => format!("{code} {detail}"),
-        (Some(code), None) => code.to_owned(),
-        (None, Some(detail)) => detail.to_owned(),
-        (None, None) => error.to_string(),
-    };
-    if error.is_io_error()
-        || error.is_connection_dropped()
-        || error.is_timeout()
-        || error.is_connection_refusal()
-    {
-        return StoreError::Unavailable(error.to_string());
-    }
-    match from_reply(&text) {
-        StoreError::Bug(_) if error.kind() == redis::ErrorKind::AuthenticationFailed => {
-            StoreError::Denied(text)
-        }
-        StoreError::Bug(_) => from_reply(&error.to_string()),
-        known => known,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

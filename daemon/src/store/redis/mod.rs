@@ -11,6 +11,8 @@ mod encode;
 mod errors;
 mod keys;
 mod lane;
+pub mod managed;
+pub mod preflight;
 mod resp;
 mod scripts;
 

@@ -1,0 +1,133 @@
+//! `pipectl plan ls|show|run|cancel`: plans that were made here or in the console.
+
+use pipectl_shared::plan::{Plan, State};
+use pipectl_shared::rpc::PlanIdParams;
+use pipectl_shared::snapshot::Page;
+use serde_json::{Value, json};
+
+use super::act::{self, ActFlags};
+use super::app::App;
+use super::page;
+use super::{Verdict, status};
+use crate::client::{Client, ClientError};
+use crate::failure::{Exit, Failure};
+use crate::output::human::count;
+use crate::output::{Cell, Column, Document, Table, Text, Tone};
+
+/// Plans: what an operator wants done, frozen as a list of ids
+#[derive(Debug, clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List them, the newest first
+    Ls,
+    /// Show one with its progress and result
+    Show {
+        /// Plan id
+        id: String,
+    },
+    /// Carry out a plan that is ready
+    Run {
+        /// Plan id
+        id: String,
+        #[command(flatten)]
+        flags: ActFlags,
+    },
+    /// Stop a plan; what was done before stays done
+    Cancel {
+        /// Plan id
+        id: String,
+    },
+}
+
+const KEYS: &[&str] = &[
+    "id", "action", "state", "matched", "progress", "bulk", "by", "reason", "created", "expires",
+    "command",
+];
+
+const COLUMNS: &[Column] = &[
+    Column::text("ID", 0, 6),
+    Column::text("ACTION", 0, 7),
+    Column::text("STATE", 1, 11),
+    Column::number("MATCHED", 1),
+    Column::number("DONE", 2),
+    Column::number("APPLIED", 3),
+    Column::text("BY", 5, 6),
+    Column::text("CREATED", 6, 20),
+    Column::text("REASON", 7, 10),
+];
+
+pub(super) fn run(app: &App, args: Args) -> Verdict {
+    match args.verb {
+        Verb::Ls => list(app),
+        Verb::Show { id } => app.view(|client| {
+            let plan = get(client, &id)?;
+            act::document(&plan, plan.result.as_ref())
+        }),
+        Verb::Run { id, flags } => {
+            flags.may_run(app)?;
+            let mut client = app.connect()?;
+            let plan = get(&mut client, &id)?;
+            if plan.state != State::Ready {
+                let state = status::word(&plan.state);
+                return Err(
+                    Failure::new(Exit::Refused, format!("run plan {id}: it is {state}")).hint(
+                        "make a new one with the command that it came from: `pipectl plan show`",
+                    ),
+                );
+            }
+            act::carry_out(app, &mut client, &plan, &flags)
+        }
+        Verb::Cancel { id } => {
+            app.may_change("plan cancel")?;
+            let mut client = app.connect()?;
+            let _: Value = client.call("plan.cancel", PlanIdParams { id: id.clone() })?;
+            let plan = get(&mut client, &id)?;
+            app.screen
+                .show(&act::document(&plan, plan.result.as_ref())?)?;
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn get(client: &mut Client, id: &str) -> Result<Plan, ClientError> {
+    client.call("plan.show", PlanIdParams { id: id.to_owned() })
+}
+
+fn list(app: &App) -> Verdict {
+    app.view(|client| {
+        let page: Page<Plan> = page::whole(client, "plan.list", json!({}))?;
+        let mut table = Table::new(COLUMNS);
+        for plan in &page.rows {
+            table.rows.push(vec![
+                Cell::new(&plan.id).tone(Tone::Strong),
+                Cell::new(plan.action.word()),
+                Cell::new(status::word(&plan.state)).tone(act::state_tone(plan.state)),
+                Cell::new(count(plan.matched)),
+                Cell::new(count(plan.progress)),
+                // Before it ran there is no result to speak of.
+                Cell::new(
+                    plan.result
+                        .as_ref()
+                        .map(|result| count(result.applied))
+                        .unwrap_or_default(),
+                ),
+                Cell::new(&plan.by),
+                Cell::new(&plan.created).tone(Tone::Dim),
+                Cell::new(plan.reason.as_deref().unwrap_or_default()),
+            ]);
+        }
+        let mut text = Text::default();
+        if page.rows.is_empty() {
+            text.tell(Tone::Dim, "no plans");
+        } else {
+            text.table(table);
+        }
+        Document::rows("plans", &page.rows, page.next.clone(), KEYS, text)
+    })
+}

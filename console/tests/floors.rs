@@ -1,0 +1,106 @@
+//! Imports point down only, and what one room alone may know stays there.
+
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Each source with its path below `src`.
+fn all() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    sources(&root, &mut found);
+    assert!(found.len() > 20, "the sources were not found");
+    let name = |path: &PathBuf| path.strip_prefix(&root).unwrap().display().to_string();
+    found
+        .iter()
+        .map(|path| (name(path), fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+/// Rooms from the lowest floor up; a room may name those before it.
+const FLOORS: &[&[&str]] = &[
+    &["clock"],
+    &["failure"],
+    &["interrupt"],
+    &["client", "output"],
+    &["cli"],
+];
+
+fn floor_of(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|rooms| rooms.contains(&room))
+}
+
+#[test]
+fn imports_point_down_only() {
+    for (file, text) in all() {
+        let room = file.split(['/', '.']).next().unwrap();
+        let Some(floor) = floor_of(room) else {
+            continue;
+        };
+        for (at, _) in text.match_indices("crate::") {
+            let rest = &text[at + "crate::".len()..];
+            let named: String = rest
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            // `use crate::{...}` would hide the names from this test.
+            assert!(
+                !named.is_empty(),
+                "{file}: name the room right after crate::"
+            );
+            let Some(other) = floor_of(&named) else {
+                continue;
+            };
+            assert!(
+                named == room || other < floor,
+                "{file} names {named}, which is not below it"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_one_room_alone_may_know_stays_there() {
+    let table: &[(&str, &[&str])] = &[
+        ("Instant::now", &["clock.rs"]),
+        ("Timestamp::now", &["clock.rs"]),
+        ("SystemTime", &[]),
+        ("thread::sleep", &["clock.rs"]),
+        ("untrusted", &["output/clean.rs", "cli/ingest/feed.rs"]),
+        ("shared::lines", &["cli/ingest/feed.rs"]),
+        ("signal_hook", &["interrupt.rs"]),
+        (
+            "UnixStream",
+            &["client/mod.rs", "client/lines.rs", "client/locate.rs"],
+        ),
+        ("tokio", &[]),
+        ("crossterm", &[]),
+        ("println!", &[]),
+    ];
+    for (file, text) in all() {
+        // Tests at the end of a file may know more, and comments may say words.
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code: String = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect();
+        for (word, rooms) in table {
+            assert!(
+                !code.contains(word) || rooms.contains(&file.as_str()),
+                "{file} knows {word}"
+            );
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! `ingest.open|push|close`: events that a client brings, up to the source stream and until they have run through.
+//!
+//! One [`Ingests`] per connection, owned by its lane, so that pushes are taken in the order in which they came. A door
+//! writes each role under its configured field, stamps `_t`, and asks for the id window, so that pushing again after a
+//! lost answer adds nothing twice.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use pipectl_shared::config::Config;
+use pipectl_shared::rpc::{
+    Code, Error, IngestCloseParams, IngestClosed, IngestEvent, IngestOpenParams, IngestOpened,
+    IngestPushParams, IngestPushed,
+};
+
+use super::settle::Settle;
+use crate::commands::Context;
+use crate::plans::words::{quote, store_error};
+use crate::record::{EntryId, FIELD_ORIGIN, FIELD_REDRIVE, FIELD_SENT, Fields, event_id};
+use crate::store::{Admission, Admitted, DeadRow, StoreError};
+
+/// Open sessions of one connection.
+const SESSIONS_MAX: usize = 4;
+/// Events of one call to the store.
+const CHUNK: usize = 500;
+/// Bytes of one call to the store, one larger event aside; also the limit of a push.
+const CHUNK_BYTES: usize = 512 * 1024;
+/// Longest name of an input.
+const NAME_MAX: usize = 1_024;
+/// Ranges of ids kept for counting dead letters; beyond that the last one grows over what lies between.
+const RANGES_MAX: usize = 100_000;
+/// Dead letters looked at when a session ends.
+const DEAD_LOOKED_MAX: usize = 100_000;
+/// What a client waits under back-pressure.
+const PRESSURE_WAIT_MS: u64 = 500;
+/// What a client waits while the store is away.
+const AWAY_WAIT_MS: u64 = 1_000;
+
+/// The open sessions of one connection.
+#[derive(Default)]
+pub(super) struct Ingests {
+    sessions: HashMap<String, Session>,
+    n_opened: u64,
+}
+
+/// One input on its way in.
+pub(super) struct Session {
+    name: String,
+    sums: IngestClosed,
+    /// First and last id of each call that added entries, in order.
+    ranges: Vec<(EntryId, EntryId)>,
+    /// The last id that must settle: added here, or known before and pushed again.
+    last: Option<EntryId>,
+    settle: Option<(EntryId, Settle)>,
+}
+
+/// Events refused at doors that could not be booked yet, because the store was away. One for the whole process.
+#[derive(Default)]
+pub(super) struct Owed(AtomicU64);
+
+impl Ingests {
+    /// Errors: `InvalidParams`, `Busy`, `Unavailable` while draining.
+    pub(super) fn open(&mut self, context: &Context, params: IngestOpenParams) -> Result<IngestOpened, Error> {
+        check_open(context)?;
+        if params.name.len() > NAME_MAX {
+            return Err(Error::new(Code::InvalidParams, format!("name is longer than {NAME_MAX} bytes")));
+        }
+        if self.sessions.len() >= SESSIONS_MAX {
+            let message = format!("{SESSIONS_MAX} inputs are open on this connection");
+            return Err(Error::new(Code::Busy, message).hint("close one with ingest.close"));
+        }
+        self.n_opened += 1;
+        let session = format!("i{}", self.n_opened);
+        let fresh = Session {
+            name: params.name,
+            sums: IngestClosed::default(),
+            ranges: Vec::new(),
+            last: None,
+            settle: None,
+        };
+        self.sessions.insert(session.clone(), fresh);
+        Ok(IngestOpened { session })
+    }
+
+    /// Takes events up to the first that cannot be taken now. Errors: `NotFound`, `InvalidParams` (then nothing was
+    /// taken), `TooLarge`, `Unavailable` while draining.
+    pub(super) async fn push(
+        &mut self,
+        context: &Context,
+        owed: &Owed,
+        params: IngestPushParams,
+    ) -> Result<IngestPushed, Error> {
+        check_open(context)?;
+        let session = self.sessions.get_mut(&params.session).ok_or_else(|| unknown(&params.session))?;
+        let now_us = context.clock.now_us();
+        let mut n_bytes = 0;
+        let mut events = Vec::with_capacity(params.events.len());
+        for (index, event) in params.events.iter().enumerate() {
+            let (admission, size) = admission(event, &context.config, now_us)
+                .map_err(|what| Error::new(Code::InvalidParams, format!("event {index}: {what}")))?;
+            n_bytes += size;
+            events.push((admission, size));
+        }
+        if n_bytes > CHUNK_BYTES && events.len() > 1 {
+            let message = format!("a push of {n_bytes} bytes; the limit is {CHUNK_BYTES}");
+            return Err(Error::new(Code::TooLarge, message).hint("push fewer events at once"));
+        }
+        let pushed = session.take(context, events).await;
+        note(context, owed, &pushed).await;
+        Ok(pushed)
+    }
+
+    /// Answers at once whether the session's entries are settled. The session ends when they are, or when the client does
+    /// not want to wait. The second value is the session when it ended. Errors: `NotFound`, `Unavailable`.
+    pub(super) async fn close(
+        &mut self,
+        context: &Context,
+        params: &IngestCloseParams,
+    ) -> Result<(IngestClosed, Option<Session>), Error> {
+        let session = self.sessions.get_mut(&params.session).ok_or_else(|| unknown(&params.session))?;
+        let looked = session.look(context).await;
+        if let (Err(error), true) = (&looked, params.wait) {
+            return Err(store_error(error.clone()));
+        }
+        session.sums.settled = looked.unwrap_or(false);
+        let is_over = session.sums.settled || !params.wait;
+        if is_over {
+            match session.count_dead(context).await {
+                Ok(n) => session.sums.dead = n,
+                Err(error) if params.wait => return Err(store_error(error)),
+                // Who does not wait is not held up by a store that is away.
+                Err(_) => {}
+            }
+        }
+        let sums = session.sums.clone();
+        let ended = if is_over { self.sessions.remove(&params.session) } else { None };
+        Ok((sums, ended))
+    }
+
+    /// What is still open when the connection ends.
+    pub(super) fn take_all(&mut self) -> Vec<Session> {
+        self.sessions.drain().map(|(_, session)| session).collect()
+    }
+}
+
+impl Session {
+    /// Name of the input, as the client gave it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Counts in words, for the audit file.
+    pub(super) fn in_words(&self) -> String {
+        let IngestClosed { accepted, deduplicated, rejected, dead, settled } = &self.sums;
+        let end = if *settled { "settled" } else { "left before it was settled" };
+        format!("accepted {accepted}, deduplicated {deduplicated}, rejected {rejected}, dead {dead}, {end}")
+    }
+
+    async fn take(&mut self, context: &Context, events: Vec<(Admission, usize)>) -> IngestPushed {
+        let n_all = events.len() as u64;
+        let mut pushed = IngestPushed::default();
+        let mut events = events.into_iter().peekable();
+        while events.peek().is_some() {
+            let stopped = match pressure(context) {
+                Some(why) => Some((why, PRESSURE_WAIT_MS)),
+                None => {
+                    let mut n_bytes = 0;
+                    let mut chunk = Vec::new();
+                    while let Some((_, size)) = events.peek()
+                        && chunk.len() < CHUNK
+                        && (chunk.is_empty() || n_bytes + size <= CHUNK_BYTES)
+                    {
+                        n_bytes += size;
+                        chunk.extend(events.next().map(|(admission, _)| admission));
+                    }
+                    match context.admin.admit(&chunk, true).await {
+                        Ok(admitted) => {
+                            pushed.accepted += admitted.len() as u64;
+                            pushed.deduplicated += self.note(&admitted);
+                            None
+                        }
+                        Err(error) => Some((why_not(&error), AWAY_WAIT_MS)),
+                    }
+                }
+            };
+            if let Some((why, wait_ms)) = stopped {
+                pushed.rejected = n_all - pushed.accepted;
+                pushed.first_rejected = Some(pushed.accepted);
+                pushed.retry_after_ms = wait_ms;
+                pushed.reason = Some(why);
+                break;
+            }
+        }
+        self.sums.accepted += pushed.accepted;
+        self.sums.deduplicated += pushed.deduplicated;
+        self.sums.rejected += pushed.rejected;
+        pushed
+    }
+
+    /// Remembers ids; returns how many events were known before.
+    fn note(&mut self, admitted: &[Admitted]) -> u64 {
+        let mut n_known = 0;
+        let mut range: Option<(EntryId, EntryId)> = None;
+        for one in admitted {
+            let id = match one {
+                Admitted::Added(id) => {
+                    range = Some((range.map_or(*id, |(first, _)| first), *id));
+                    *id
+                }
+                Admitted::Duplicate(id) => {
+                    n_known += 1;
+                    *id
+                }
+            };
+            self.last = self.last.max(Some(id));
+        }
+        let is_full = self.ranges.len() >= RANGES_MAX;
+        match (range, self.ranges.last_mut()) {
+            (Some((_, last)), Some(grown)) if is_full => grown.1 = last,
+            (Some(range), _) => self.ranges.push(range),
+            (None, _) => {}
+        }
+        n_known
+    }
+
+    async fn look(&mut self, context: &Context) -> Result<bool, StoreError> {
+        let Some(last) = self.last else { return Ok(true) };
+        let depth = context.admin.depth().await?;
+        // Pushed since the last look: what was settled was another mark.
+        let settle = match &mut self.settle {
+            Some((of, settle)) if *of == last => settle,
+            other => &mut other.insert((last, Settle::new(&context.layout, last))).1,
+        };
+        Ok(settle.look(&context.layout, &depth))
+    }
+
+    /// How many of this session's entries are dead letters. Newest first, until before the session's first entry.
+    async fn count_dead(&self, context: &Context) -> Result<u64, StoreError> {
+        let Some((first, _)) = self.ranges.first() else { return Ok(0) };
+        let (mut before, mut n_dead, mut n_looked) = (EntryId::MAX, 0, 0);
+        while n_looked < DEAD_LOOKED_MAX {
+            let rows = context.admin.dead(before, 100).await?;
+            let Some(last) = rows.last() else { break };
+            before = last.id;
+            n_looked += rows.len();
+            n_dead += rows.iter().filter(|row| self.holds(row, &context.layout.source)).count() as u64;
+            // Ids of dead letters are the server's time of death: nothing dies before it came in.
+            if before.ms < first.ms {
+                break;
+            }
+        }
+        Ok(n_dead)
+    }
+
+    fn holds(&self, row: &DeadRow, source: &str) -> bool {
+        let Some(id) = root(row, source) else { return false };
+        let after = self.ranges.partition_point(|(first, _)| *first <= id);
+        after.checked_sub(1).is_some_and(|n| id <= self.ranges[n].1) && row.redriven.is_none()
+    }
+}
+
+/// The id in the source stream of what a dead letter came from.
+fn root(row: &DeadRow, source: &str) -> Option<EntryId> {
+    let origin = row.fields.iter().find(|(name, _)| name == FIELD_ORIGIN).map(|(_, value)| value);
+    match origin {
+        Some(value) => std::str::from_utf8(value).ok()?.parse().ok(),
+        None => (row.origin_stream == source).then_some(row.origin_id),
+    }
+}
+
+fn check_open(context: &Context) -> Result<(), Error> {
+    if context.handle.is_draining() || context.shutdown.is_cancelled() {
+        return Err(Error::new(Code::Unavailable, "the daemon is draining").hint("push again after: pipectl up"));
+    }
+    Ok(())
+}
+
+fn unknown(session: &str) -> Error {
+    Error::new(Code::NotFound, format!("no input {} is open on this connection", quote(session)))
+        .hint("open one with ingest.open")
+}
+
+/// The event as the store takes it, and its bytes.
+fn admission(event: &IngestEvent, config: &Config, now_us: u64) -> Result<(Admission, usize), String> {
+    if event.id.len() != 32 || !event.id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(format!("id {} is not 32 hex digits", quote(&event.id)));
+    }
+    let mut fields: Fields = Vec::with_capacity(event.roles.len() + event.fields.len() + 2);
+    let mut id = None;
+    if !config.event.id.is_empty() {
+        // The window knows the event by the field's bytes, as the first stage will.
+        id = Some(event_id(event.id.as_bytes()));
+        fields.push((Bytes::from(config.event.id.clone()), Bytes::from(event.id.clone())));
+    }
+    let decoded = |value: &pipectl_shared::rpc::Bytes, name: &str| {
+        value.decode().map(Bytes::from).ok_or_else(|| format!("the base64 of {} is broken", quote(name)))
+    };
+    for (role, value) in &event.roles {
+        let event = &config.event;
+        let name = match role.as_str() {
+            "key" => &event.key,
+            "type" => &event.kind,
+            "time" => &event.time,
+            "value" => &event.value,
+            "product" => &event.product,
+            "session" => &event.session,
+            other => return Err(format!("{} is no role", quote(other))),
+        };
+        // A role without a field keeps its own name, so that nothing is lost.
+        let name = if name.is_empty() { role } else { name };
+        fields.push((Bytes::from(name.clone()), decoded(value, role)?));
+    }
+    for (name, value) in &event.fields {
+        // Ours: a file that was written out of a pipeline may bring them along.
+        if [FIELD_SENT, FIELD_ORIGIN, FIELD_REDRIVE].contains(&name.as_bytes()) {
+            continue;
+        }
+        fields.push((Bytes::from(name.clone()), decoded(value, name)?));
+    }
+    fields.push((Bytes::from_static(FIELD_SENT), Bytes::from(now_us.to_string())));
+    let size = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+    Ok((Admission { event_id: id, fields }, size))
+}
+
+/// Why events are not taken now, as the last Snapshot (a second old at most) has it; `None` = they are.
+fn pressure(context: &Context) -> Option<String> {
+    let snapshot = context.observer.latest();
+    let redis = &snapshot.status.redis;
+    if let (Some(used), Some(max)) = (redis.used_memory_bytes, redis.max_memory_bytes)
+        && max > 0
+    {
+        #[expect(clippy::cast_precision_loss, reason = "a share of memory needs no exact bytes")]
+        let share = used as f64 / max as f64;
+        if share > context.config.ingest.shed_at {
+            return Some(format!("redis uses {:.0} % of its memory", share * 100.0));
+        }
+    }
+    let max_lag = context.config.ingest.max_lag;
+    if max_lag == 0 {
+        return None;
+    }
+    let readers = context.layout.stages.iter().filter(|stage| stage.reads_source);
+    let lags = readers.filter_map(|stage| snapshot.status.stages.iter().find(|s| s.name == stage.name));
+    lags.filter_map(|stage| stage.lag.filter(|lag| *lag > max_lag).map(|lag| (&stage.name, lag)))
+        .max_by_key(|(_, lag)| *lag)
+        .map(|(name, lag)| format!("stage {name} lags by {lag} entries"))
+}
+
+fn why_not(error: &StoreError) -> String {
+    store_error(error.clone()).message
+}
+
+/// Meters, and the ledger's `rejected`: each refused event counts once a push, so an event that is pushed again and
+/// refused again counts again. Whether a client gives up in the end cannot be known here.
+async fn note(context: &Context, owed: &Owed, pushed: &IngestPushed) {
+    if let Some(source) = context.handle.sources.iter().find(|source| source.kind == "ingest") {
+        source.sent.fetch_add(pushed.accepted - pushed.deduplicated, Ordering::Relaxed);
+        source.rejected.fetch_add(pushed.rejected, Ordering::Relaxed);
+        let state = match &pushed.reason {
+            Some(why) => ("backpressure", Some(why.clone())),
+            None => ("running", None),
+        };
+        *source.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+    let n = owed.0.swap(0, Ordering::Relaxed) + pushed.rejected;
+    if n > 0 && context.admin.book_rejected(n).await.is_err() {
+        // The store is away, which may be why they were refused: booked with the next push.
+        owed.0.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plans::testkit;
+
+    fn event(id: &str) -> IngestEvent {
+        IngestEvent { id: id.to_owned(), ..IngestEvent::default() }
+    }
+
+    #[test]
+    fn roles_are_written_under_their_configured_fields_and_reserved_ones_are_ours() {
+        let config = testkit::config();
+        let text = |t: &str| pipectl_shared::rpc::Bytes::Text(t.to_owned());
+        let given = IngestEvent {
+            id: "00112233445566778899aabbccddeeff".to_owned(),
+            roles: vec![("key".to_owned(), text("u1")), ("type".to_owned(), text("click"))],
+            fields: vec![
+                ("agent".to_owned(), text("x")),
+                ("_t".to_owned(), text("1")),
+                ("_origin".to_owned(), text("1-1")),
+                ("_redrive".to_owned(), text("1-1")),
+            ],
+        };
+        let (admission, _) = admission(&given, &config, 42).unwrap();
+        let shown: Vec<_> = admission
+            .fields
+            .iter()
+            .map(|(n, v)| (String::from_utf8_lossy(n).into_owned(), String::from_utf8_lossy(v).into_owned()))
+            .collect();
+        let expected = [
+            ("event_id", "00112233445566778899aabbccddeeff"),
+            ("user_id", "u1"),
+            ("event_type", "click"),
+            ("agent", "x"),
+            ("_t", "42"),
+        ];
+        assert_eq!(shown, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+        assert_eq!(admission.event_id, Some(event_id(b"00112233445566778899aabbccddeeff")));
+    }
+
+    #[test]
+    fn broken_events_are_refused_with_what_is_wrong() {
+        let config = testkit::config();
+        let long = "0".repeat(32);
+        let binary = pipectl_shared::rpc::Bytes::Binary { b64: "%%%".to_owned() };
+        let mut role = event(&long);
+        role.roles.push(("shoe_size".to_owned(), pipectl_shared::rpc::Bytes::Text(String::new())));
+        let mut base64 = event(&long);
+        base64.fields.push(("f".to_owned(), binary));
+        for (desc, event, part) in [
+            ("short id", event("12"), "32 hex digits"),
+            ("id that is no hex", event(&"z".repeat(32)), "32 hex digits"),
+            ("hostile id", event("\u{1b}[2J"), "32 hex digits"),
+            ("unknown role", role, "no role"),
+            ("broken base64", base64, "base64"),
+        ] {
+            let what = admission(&event, &config, 1).unwrap_err();
+            assert!(what.contains(part) && !what.contains('\u{1b}'), "{desc}: {what}");
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_belongs_to_the_session_whose_ranges_hold_its_root() {
+        let id = |ms| EntryId { ms, seq: 0 };
+        let session = Session {
+            name: String::new(),
+            sums: IngestClosed::default(),
+            ranges: vec![(id(10), id(12)), (id(20), id(20))],
+            last: None,
+            settle: None,
+        };
+        let row = |stream: &str, origin: u64, root: Option<&str>| DeadRow {
+            origin_stream: stream.to_owned(),
+            origin_id: id(origin),
+            fields: root.map(|r| (Bytes::from_static(FIELD_ORIGIN), Bytes::from(r.to_owned()))).into_iter().collect(),
+            ..DeadRow::default()
+        };
+        let table = [
+            ("in the first range", row("events", 11, None), true),
+            ("at its ends", row("events", 12, None), true),
+            ("between", row("events", 15, None), false),
+            ("before", row("events", 9, None), false),
+            ("after", row("events", 21, None), false),
+            ("of a later stage, by its root", row("{events}:enrich", 99, Some("20-0")), true),
+            ("of a later stage, another root", row("{events}:enrich", 11, Some("15-0")), false),
+            ("of a later stage, without a root", row("{events}:enrich", 11, None), false),
+            ("a root that is no id", row("events", 11, Some("\u{1b}")), false),
+        ];
+        for (desc, row, expected) in table {
+            assert_eq!(session.holds(&row, "events"), expected, "{desc}");
+        }
+    }
+}

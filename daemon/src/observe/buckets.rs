@@ -1,0 +1,83 @@
+//! Log buckets in which latencies travel: eight a decade from 1 us to over 60 s, 64 edges (console.md section 4.7).
+//!
+//! Merging two rows of buckets is adding their counts, because every daemon uses the same edges. `shared::histogram`
+//! may take them over; until then this is the only place that names them.
+
+use pipectl_shared::snapshot::Bucket;
+
+/// Edges: 10^(i/8) us for i in 0..=63; the last is 75 s, above the greatest value that is measured (60 s).
+const N_EDGES: u32 = 64;
+
+/// Counts per bucket, empty ones left out; `values` are `(microseconds, count)` in any order.
+///
+/// A value is in the first bucket whose bound is not below it. Values come with three significant digits, so one that
+/// lies within 0.1 % of a bound may be counted beyond it.
+pub(super) fn log_buckets(values: impl IntoIterator<Item = (u64, u64)>) -> Vec<Bucket> {
+    let mut counts = [0u64; N_EDGES as usize];
+    for (us, count) in values {
+        let slot = &mut counts[index(us)];
+        *slot = slot.saturating_add(count);
+    }
+    (0..N_EDGES)
+        .zip(counts)
+        .filter(|(_, count)| *count > 0)
+        .map(|(i, count)| Bucket {
+            le_ms: edge_ms(i),
+            count,
+        })
+        .collect()
+}
+
+/// Bound of a bucket in microseconds.
+fn edge_us(i: u32) -> f64 {
+    10f64.powf(f64::from(i) / 8.0)
+}
+
+/// Bound in milliseconds, with four significant digits: short on the wire, and the same on every machine.
+fn edge_ms(i: u32) -> f64 {
+    format!("{:.3e}", edge_us(i) / 1_000.0)
+        .parse()
+        .expect("a formatted float is a float")
+}
+
+fn index(us: u64) -> usize {
+    // Exact for the range in use: 60 s are 6e7 us.
+    let us = us as f64;
+    (0..N_EDGES)
+        .find(|i| us <= edge_us(*i) * (1.0 + 1e-9))
+        .unwrap_or(N_EDGES - 1) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn values_fall_into_the_bucket_that_includes_them() {
+        for (us, le_ms) in [
+            (1, 0.001),
+            (2, 0.002371),
+            (10, 0.01),
+            (11, 0.01334),
+            (1_000, 1.0),
+            (1_001, 1.334),
+            (1_000_000, 1_000.0),
+            (60_000_000, 74_990.0),
+        ] {
+            let buckets = log_buckets([(us, 3)]);
+            assert_eq!(buckets, [Bucket { le_ms, count: 3 }], "{us} us");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_bounds_ascend(values in proptest::collection::vec((1u64..=60_000_000, 1u64..1_000), 0..200)) {
+            let buckets = log_buckets(values.iter().copied());
+            prop_assert_eq!(buckets.iter().map(|b| b.count).sum::<u64>(), values.iter().map(|v| v.1).sum::<u64>());
+            prop_assert!(buckets.windows(2).all(|w| w[0].le_ms < w[1].le_ms));
+            prop_assert!(buckets.len() <= 64);
+        }
+    }
+}

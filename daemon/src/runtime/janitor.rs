@@ -1,0 +1,72 @@
+//! The janitor: trims what every group has finished, heals lags, looks after groups that went missing, and says that this
+//! daemon lives. One task, owned by the supervisor; ends when `stop` is cancelled; blocks on the store only.
+
+use std::time::Duration;
+
+use pipectl_shared::config::Config;
+use tokio_util::sync::CancellationToken;
+
+use super::mender::Mender;
+use crate::journal::Level;
+use crate::world::World;
+
+/// Often enough that a group that was destroyed while idle is noticed before a person does.
+const EVERY: Duration = Duration::from_secs(2);
+/// A daemon that said nothing for this long is taken for dead: several beats.
+const ALIVE_FOR: Duration = Duration::from_secs(15);
+/// No answer for this long is no answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(
+    world: World,
+    mender: Mender,
+    config: Config,
+    instance: String,
+    stop: CancellationToken,
+) {
+    let admin = world.store.admin();
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let round = async {
+            mender.prepare().await?;
+            admin.beat(&instance, ALIVE_FOR).await?;
+            admin.janitor(config.retention.keep, config.dead.keep).await
+        };
+        match tokio::time::timeout(DEADLINE, round).await {
+            Ok(Ok(swept)) => {
+                failing = false;
+                if swept.lost_unread > 0 {
+                    let text = format!(
+                        "{} entries were trimmed by somebody before they were read; booked as lost",
+                        swept.lost_unread
+                    );
+                    world
+                        .journal
+                        .tell(Level::Error, "stream.trimmed_unread", None, text);
+                }
+                if swept.trimmed > 0 {
+                    tracing::debug!(swept.trimmed, "finished entries trimmed");
+                }
+            }
+            Ok(Err(error)) => {
+                // Once per outage; the sampler shows that the store is away.
+                if !failing {
+                    tracing::warn!(%error, "housekeeping has to wait");
+                }
+                failing = true;
+            }
+            Err(_) => {
+                if !failing {
+                    tracing::warn!("housekeeping got no answer within {DEADLINE:?}");
+                }
+                failing = true;
+            }
+        }
+    }
+}

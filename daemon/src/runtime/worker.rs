@@ -1,0 +1,865 @@
+//! The worker: one per (stage, consumer). Reads, works, commits; everything else is a consequence of the pending list.
+//!
+//! Its own pending entries come first at every start and reconnect, so recovery is the normal path. Only waits are raced
+//! against cancellation, work is not. A store error is a retry of the same commit, never of the work.
+//!
+//! Owned by the stage's supervisor; ends when `stop` is cancelled (after finishing what it holds) or when it is aborted at
+//! the end of the grace period (then its entries stay pending and are found again). Blocks on the store only.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pipectl_shared::backoff::Backoff;
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::chain::{Chain, Ended};
+use super::handle::{Handed, Order, StageHandle, WorkerView};
+use super::loader::Loader;
+use super::measure::Timing;
+use super::mender::Mender;
+use super::meter::StageMeter;
+use super::reader::Feed;
+use crate::algorithms::fingerprint::fingerprint;
+use crate::chaos::Point;
+use crate::effect::{Class, Failure};
+use crate::journal::Level;
+use crate::record::{EntryId, event_id};
+use crate::store::{
+    Batch, Code, Commit, Committed, DeadLetter, Delivered, Outcome, Settle, StoreError, Writer,
+};
+use crate::world::World;
+
+/// Wait between tries while the store is away: quick first, so that a short cut is not felt.
+const STORE_BACKOFF: Backoff = Backoff {
+    min: Duration::from_millis(50),
+    max: Duration::from_secs(2),
+};
+/// Deliveries without a result after which an entry is worked alone, with a failed try booked before: if it takes the
+/// process down, that is known at the next start.
+const ALONE_FROM: u64 = 3;
+/// Bytes of one commit: a script's arguments are held in memory twice, and the server is busy for as long.
+const COMMIT_BYTES: u64 = 4 << 20;
+
+/// What a worker is made of.
+pub(super) struct Worker {
+    pub(super) stage: usize,
+    pub(super) consumer: Arc<str>,
+    pub(super) world: World,
+    pub(super) handle: Arc<StageHandle>,
+    pub(super) chain: Arc<Chain>,
+    pub(super) loader: Arc<Loader>,
+    pub(super) mender: Mender,
+    pub(super) settings: Arc<Settings>,
+    pub(super) view: Arc<Mutex<WorkerView>>,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) stop: CancellationToken,
+}
+
+/// A stage's numbers, from the configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) name: String,
+    pub(super) batch: usize,
+    pub(super) prefetch: usize,
+    pub(super) timeout: Duration,
+    pub(super) claim_after: Duration,
+    pub(super) attempts: u32,
+    pub(super) backoff: Backoff,
+    /// Field of the event id, in stages that read the source while the id window is on.
+    pub(super) id_field: Option<Vec<u8>>,
+    /// Whether a record ends here, so that end-to-end latency is measured.
+    pub(super) terminal: bool,
+}
+
+/// Why the lane (reader, writer) must be opened again.
+enum Broken {
+    /// By the store.
+    Store(StoreError),
+    /// Asked to stop.
+    Stop,
+}
+
+/// An entry that waits for its next try. Bounded: above `2 x batch` of them the worker reads nothing new.
+struct Waiting {
+    entry: Delivered,
+    first_ms: u64,
+}
+
+/// What one run of a batch left behind.
+type Fates = Vec<(EntryId, Handed)>;
+
+/// What belongs to one open lane.
+struct Lane {
+    writer: Box<dyn Writer>,
+    feed: Feed,
+}
+
+impl Worker {
+    /// Runs until stopped. Returns whether nothing is left with it.
+    pub(super) async fn run(mut self) -> bool {
+        let mut random = SmallRng::seed_from_u64(self.world.seed ^ hash(&self.consumer));
+        let mut waiting: BTreeMap<(Instant, EntryId), Waiting> = BTreeMap::new();
+        let mut attempt = 0;
+        loop {
+            if self.stop.is_cancelled() {
+                break;
+            }
+            // What it had in hand is in its own pending list, which is read first.
+            waiting.clear();
+            self.show("starting", None);
+            let ended = match self.open().await {
+                Ok(mut lane) => {
+                    self.handle.store_away.store(false, Ordering::Relaxed);
+                    let ended = self
+                        .serve(&mut lane, &mut waiting, &mut random, &mut attempt)
+                        .await;
+                    lane.feed.close().await;
+                    ended
+                }
+                Err(error) => Broken::Store(error),
+            };
+            match ended {
+                Broken::Stop => break,
+                Broken::Store(error) => {
+                    self.wait_for_store(&error, &mut attempt, &mut random).await
+                }
+            }
+        }
+        self.show("stopped", None);
+        waiting.is_empty()
+    }
+
+    async fn open(&self) -> Result<Lane, StoreError> {
+        let writer = self.world.store.writer(self.stage, &self.consumer).await?;
+        let reader = self.world.store.reader(self.stage, &self.consumer).await?;
+        let feed = Feed::new(
+            reader,
+            self.settings.batch,
+            self.settings.prefetch,
+            self.handle.paused.subscribe(),
+            Arc::clone(&self.handle.meter),
+            Arc::clone(&self.world.clock),
+        );
+        Ok(Lane { writer, feed })
+    }
+
+    /// The loop over one open lane.
+    async fn serve(
+        &mut self,
+        lane: &mut Lane,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+        attempt: &mut u32,
+    ) -> Broken {
+        if let Err(error) = self.recover(lane, waiting, random).await {
+            return Broken::Store(error);
+        }
+        *attempt = 0;
+        self.clear_trouble();
+        lane.feed.start(self.stop.clone());
+        let sweep_every = self.settings.claim_after.max(Duration::from_millis(100)) / 2;
+        let mut next_sweep = Instant::now() + jitter(sweep_every, random);
+        let mut next_keep = Instant::now() + self.settings.claim_after / 3;
+        loop {
+            let full = waiting.len() >= 2 * self.settings.batch;
+            self.show(
+                if self.handle.is_paused() {
+                    "paused"
+                } else {
+                    "reading"
+                },
+                None,
+            );
+            let due = waiting.first_key_value().map(|((due, _), _)| *due);
+            let result = tokio::select! {
+                biased;
+                order = self.orders.recv() => match order {
+                    Some(order) => self.obey(lane, order, waiting, random).await,
+                    None => return Broken::Stop,
+                },
+                () = sleep_until(due.unwrap_or_else(far)), if due.is_some() => {
+                    let now = Instant::now();
+                    let later = waiting.split_off(&(now, EntryId::MAX));
+                    let due = std::mem::replace(waiting, later);
+                    let entries = due.into_values().map(|w| (w.entry, w.first_ms)).collect();
+                    self.work(lane, entries, true, waiting, random).await.map(drop)
+                }
+                () = sleep_until(next_keep), if !waiting.is_empty() => {
+                    next_keep = Instant::now() + self.settings.claim_after / 3;
+                    self.keep(lane, waiting).await
+                }
+                () = sleep_until(next_sweep) => {
+                    next_sweep = Instant::now() + jitter(sweep_every, random);
+                    if self.handle.is_paused() { Ok(()) } else { self.sweep(lane, waiting, random).await }
+                }
+                batch = lane.feed.next(), if !full => match batch {
+                    Some(Ok(batch)) => {
+                        let now_ms = self.world.clock.now_ms();
+                        let entries = batch.entries.into_iter().map(|entry| (entry, now_ms)).collect();
+                        self.work(lane, entries, false, waiting, random).await.map(drop)
+                    }
+                    Some(Err(error)) => Err(error),
+                    // The feed ends only when it was told to stop, after handing out what it had read.
+                    None => return self.finish(lane, waiting, random).await,
+                },
+            };
+            if let Err(error) = result {
+                return Broken::Store(error);
+            }
+        }
+    }
+
+    /// The last act: entries that wait for their next try get it now; what fails again stays pending for the next start.
+    async fn finish(
+        &mut self,
+        lane: &mut Lane,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+    ) -> Broken {
+        let entries: Vec<_> = std::mem::take(waiting)
+            .into_values()
+            .map(|w| (w.entry, w.first_ms))
+            .collect();
+        if !entries.is_empty()
+            && let Err(error) = self.work(lane, entries, true, waiting, random).await
+        {
+            return Broken::Store(error);
+        }
+        Broken::Stop
+    }
+
+    /// Own pending entries, oldest first; those not due yet go to the waiting ones.
+    async fn recover(
+        &mut self,
+        lane: &mut Lane,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+    ) -> Result<(), StoreError> {
+        let mut after = EntryId::MIN;
+        loop {
+            let batch = lane.feed.backlog(after, self.settings.batch).await?;
+            let next = batch.next;
+            self.take_over(lane, batch, waiting, random, false).await?;
+            match next {
+                Some(next) => after = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Works entries that were delivered before (backlog, sweep, claim): those not due wait, suspicious ones go alone.
+    async fn take_over(
+        &mut self,
+        lane: &mut Lane,
+        batch: Batch,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+        now_at_once: bool,
+    ) -> Result<Fates, StoreError> {
+        StageMeter::add(&self.handle.meter.lost, batch.lost.len() as u64);
+        let now_ms = self.world.clock.now_ms();
+        let mut fates: Fates = batch.lost.iter().map(|id| (*id, Handed::Trimmed)).collect();
+        let mut together = Vec::new();
+        for entry in batch.entries {
+            let first_ms = if entry.first_ms == 0 {
+                now_ms
+            } else {
+                entry.first_ms
+            };
+            waiting.retain(|(_, id), _| *id != entry.record.id);
+            if entry.not_before_ms > now_ms && !now_at_once {
+                let due = Instant::now() + Duration::from_millis(entry.not_before_ms - now_ms);
+                waiting.insert((due, entry.record.id), Waiting { entry, first_ms });
+            } else if entry.deliveries >= ALONE_FROM && entry.failures == 0 {
+                fates.extend(self.alone(lane, entry, first_ms, waiting, random).await?);
+            } else {
+                together.push((entry, first_ms));
+            }
+        }
+        fates.extend(self.work(lane, together, true, waiting, random).await?);
+        Ok(fates)
+    }
+
+    /// Quarantine: books a failed try first, so that an entry that takes the process down is counted as such.
+    async fn alone(
+        &mut self,
+        lane: &mut Lane,
+        mut entry: Delivered,
+        first_ms: u64,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+    ) -> Result<Fates, StoreError> {
+        let error = format!(
+            "delivered {} times without a result; worked alone",
+            entry.deliveries
+        );
+        self.world.journal.tell(
+            Level::Warning,
+            "entry.quarantined",
+            Some(&self.settings.name),
+            format!("entry {}: {error}", entry.record.id),
+        );
+        let outcome = Outcome::Retry {
+            not_before_ms: 0,
+            failures: 1,
+            first_ms,
+            error,
+        };
+        let booking = Commit {
+            consumer: Arc::clone(&self.consumer),
+            entries: vec![Settle {
+                id: entry.record.id,
+                event_id: None,
+                outcome,
+            }],
+            repeated: true,
+        };
+        self.commit(lane, booking, random).await?;
+        entry.failures = 1;
+        self.work(lane, vec![(entry, first_ms)], true, waiting, random)
+            .await
+    }
+
+    async fn sweep(
+        &mut self,
+        lane: &mut Lane,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+    ) -> Result<(), StoreError> {
+        let mut after = EntryId::MIN;
+        loop {
+            let batch = lane
+                .writer
+                .sweep(self.settings.claim_after, after, self.settings.batch)
+                .await?;
+            let n_claimed = batch.entries.len();
+            if n_claimed > 0 {
+                StageMeter::add(&self.handle.meter.claimed, n_claimed as u64);
+                let text = format!(
+                    "{n_claimed} entries idle for over {:?} claimed by {}",
+                    self.settings.claim_after, self.consumer
+                );
+                self.world.journal.tell(
+                    Level::Warning,
+                    "pending.claimed",
+                    Some(&self.settings.name),
+                    text,
+                );
+            }
+            let next = batch.next;
+            self.take_over(lane, batch, waiting, random, false).await?;
+            match next {
+                Some(next) if !self.stop.is_cancelled() => after = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Heartbeat for entries that wait for their next try; those that others have taken are forgotten.
+    async fn keep(
+        &mut self,
+        lane: &mut Lane,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+    ) -> Result<(), StoreError> {
+        let ids: Vec<EntryId> = waiting.keys().map(|(_, id)| *id).collect();
+        let held = lane.writer.keep(&ids).await?;
+        waiting.retain(|(_, id), _| held.contains(id));
+        Ok(())
+    }
+
+    /// An operator's claim.
+    async fn obey(
+        &mut self,
+        lane: &mut Lane,
+        order: Order,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+    ) -> Result<(), StoreError> {
+        let Order {
+            ids,
+            min_idle,
+            answer,
+        } = order;
+        let result = async {
+            let batch = lane.writer.claim(&ids, min_idle).await?;
+            StageMeter::add(&self.handle.meter.claimed, batch.entries.len() as u64);
+            self.take_over(lane, batch, waiting, random, true).await
+        }
+        .await;
+        let (fates, result) = match result {
+            Ok(fates) => (fates.into_iter().collect::<HashMap<_, _>>(), Ok(())),
+            Err(error) => {
+                let text = error.to_string();
+                (
+                    ids.iter()
+                        .map(|id| (*id, Handed::Failed(text.clone())))
+                        .collect(),
+                    Err(error),
+                )
+            }
+        };
+        let mut answers = Vec::with_capacity(ids.len());
+        for id in &ids {
+            answers.push(match fates.get(id) {
+                Some(handed) => handed.clone(),
+                None => match self
+                    .world
+                    .store
+                    .admin()
+                    .pending_entry(self.stage, *id)
+                    .await
+                {
+                    Ok(Some(_)) => Handed::NotFound,
+                    Ok(None) => Handed::AlreadyDone,
+                    Err(error) => Handed::Failed(error.to_string()),
+                },
+            });
+        }
+        // The asker may have gone away; the work is done all the same.
+        let _ = answer.send(answers);
+        result
+    }
+
+    /// Works a batch to its end: loads, applies, commits. Entries that failed join `waiting`.
+    async fn work(
+        &mut self,
+        lane: &mut Lane,
+        entries: Vec<(Delivered, u64)>,
+        repeated: bool,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+    ) -> Result<Fates, StoreError> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let timing = Timing::read_at(self.world.clock.as_ref());
+        StageMeter::add(
+            &self.handle.meter.read,
+            if repeated { 0 } else { entries.len() as u64 },
+        );
+        self.hold(&entries);
+        self.pass(Point::AfterRead).await;
+        self.show("working", None);
+        let loaded = self.load(lane, &entries).await?;
+
+        let mut fates = Vec::with_capacity(entries.len());
+        let mut part = Vec::new();
+        let mut bytes = 0;
+        let mut entries = entries.into_iter().peekable();
+        while let Some((entry, first_ms)) = entries.next() {
+            let ended = self.chain.run(&entry.record, &loaded);
+            bytes += entry.record.size();
+            let settle = self.settle(&entry, first_ms, ended, random);
+            part.push((settle, entry, first_ms));
+            let full = part.len() == self.settings.batch || bytes >= COMMIT_BYTES;
+            if full || entries.peek().is_none() {
+                fates.extend(
+                    self.commit_part(
+                        lane,
+                        std::mem::take(&mut part),
+                        repeated,
+                        waiting,
+                        random,
+                        &timing,
+                    )
+                    .await?,
+                );
+                bytes = 0;
+            }
+        }
+        self.release();
+        Ok(fates)
+    }
+
+    /// Loads what the chain needs, with heartbeats while it lasts and never beyond the stage's timeout.
+    async fn load(
+        &mut self,
+        lane: &mut Lane,
+        entries: &[(Delivered, u64)],
+    ) -> Result<crate::operators::Loaded, StoreError> {
+        let mut needs = Vec::new();
+        for (entry, _) in entries {
+            self.chain.needs(&entry.record, &mut needs);
+        }
+        if needs.is_empty() {
+            return Ok(crate::operators::Loaded::default());
+        }
+        let ids: Vec<EntryId> = entries.iter().map(|(entry, _)| entry.record.id).collect();
+        let beat = self.settings.claim_after / 3;
+        let loading = timeout(self.settings.timeout, self.loader.load(&needs));
+        tokio::pin!(loading);
+        loop {
+            tokio::select! {
+                biased;
+                loaded = &mut loading => {
+                    return Ok(loaded.unwrap_or_else(|_| Loader::failed(&needs, &format!("no answer within {:?}", self.settings.timeout))));
+                }
+                () = tokio::time::sleep(beat) => {
+                    lane.writer.keep(&ids).await?;
+                }
+            }
+        }
+    }
+
+    /// What becomes of one record.
+    fn settle(
+        &self,
+        entry: &Delivered,
+        first_ms: u64,
+        ended: Ended,
+        random: &mut SmallRng,
+    ) -> Settle {
+        let outcome = match ended {
+            Ended::Apply(effects) => Outcome::Apply(effects),
+            Ended::Filtered => Outcome::Filtered,
+            Ended::Late => Outcome::Late,
+            Ended::Failed(failure) => self.fail(entry, first_ms, failure, random),
+        };
+        let id_field = self.settings.id_field.as_deref();
+        let event_id = id_field
+            .and_then(|field| entry.record.get(field))
+            .filter(|id| !id.is_empty())
+            .map(|id| event_id(id));
+        Settle {
+            id: entry.record.id,
+            event_id,
+            outcome,
+        }
+    }
+
+    fn fail(
+        &self,
+        entry: &Delivered,
+        first_ms: u64,
+        failure: Failure,
+        random: &mut SmallRng,
+    ) -> Outcome {
+        let meter = &self.handle.meter;
+        StageMeter::add(&meter.errors, 1);
+        let failures = entry.failures.saturating_add(1);
+        let dead = |reason: &str, error: String| {
+            StageMeter::add(&meter.dead, 1);
+            Outcome::Dead(DeadLetter {
+                cause: fingerprint(&self.settings.name, failure.reason, &failure.error),
+                reason: reason.to_owned(),
+                error,
+                tries: failures,
+                first_ms,
+                fields: entry.record.fields.clone(),
+            })
+        };
+        match failure.class {
+            Class::Reject => dead(failure.reason, failure.error.clone()),
+            Class::Retry if failures >= self.settings.attempts => dead(
+                "retries_exhausted",
+                format!("{}: {}", failure.reason, failure.error),
+            ),
+            Class::Retry | Class::Fatal => {
+                StageMeter::add(&meter.retries, 1);
+                let wait = self.settings.backoff.delay(failures, random.random());
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                let failures = if failure.class == Class::Fatal {
+                    entry.failures
+                } else {
+                    failures
+                };
+                Outcome::Retry {
+                    not_before_ms: self.world.clock.now_ms() + wait_ms,
+                    failures,
+                    first_ms,
+                    error: format!("{}: {}", failure.reason, failure.error),
+                }
+            }
+        }
+    }
+
+    async fn commit_part(
+        &mut self,
+        lane: &mut Lane,
+        part: Vec<(Settle, Delivered, u64)>,
+        repeated: bool,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        random: &mut SmallRng,
+        timing: &Timing,
+    ) -> Result<Fates, StoreError> {
+        let mut settles = Vec::with_capacity(part.len());
+        let mut origins = Vec::with_capacity(part.len());
+        for (settle, entry, first_ms) in part {
+            settles.push(settle);
+            origins.push((entry, first_ms));
+        }
+        // Backlog and claims may come out of order; the script takes entries in stream order.
+        let mut order: Vec<usize> = (0..settles.len()).collect();
+        order.sort_by_key(|i| settles[*i].id);
+        let mut sorted: Vec<Option<Settle>> = settles.into_iter().map(Some).collect();
+        let entries: Vec<Settle> = order.iter().filter_map(|i| sorted[*i].take()).collect();
+        let origins: Vec<_> = order.iter().map(|i| origins[*i].clone()).collect();
+
+        self.pass(Point::BeforeCommit).await;
+        self.show("committing", None);
+        let commit = Commit {
+            consumer: Arc::clone(&self.consumer),
+            entries,
+            repeated,
+        };
+        let (commit, done) = self.commit(lane, commit, random).await?;
+        self.pass(Point::AfterCommit).await;
+        Ok(self.account(&commit, &done, origins, waiting, timing))
+    }
+
+    /// Commits until the store has said yes or no. An ambiguous answer is answered by running the same again.
+    async fn commit(
+        &mut self,
+        lane: &mut Lane,
+        mut commit: Commit,
+        random: &mut SmallRng,
+    ) -> Result<(Commit, Committed), StoreError> {
+        let mut attempt = 0;
+        loop {
+            match lane.writer.commit(&commit).await {
+                Ok(done) => {
+                    self.clear_trouble();
+                    return Ok((commit, done));
+                }
+                // The group is made anew where everything before is settled; what was not is delivered again.
+                Err(error @ StoreError::GroupGone(_)) => return Err(error),
+                Err(error) => {
+                    commit.repeated |= error.is_connection();
+                    self.wait_for_store(&error, &mut attempt, random).await;
+                    if error.is_connection() {
+                        // A new connection; while the server is away the same commit waits here, not in the pending list
+                        // alone, so that nothing has to be worked twice.
+                        while let Err(error) = self.reopen(lane).await {
+                            self.wait_for_store(&error, &mut attempt, random).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn reopen(&self, lane: &mut Lane) -> Result<(), StoreError> {
+        lane.writer = self.world.store.writer(self.stage, &self.consumer).await?;
+        Ok(())
+    }
+
+    /// Books the outcome in the meters, queues what will be tried again.
+    fn account(
+        &self,
+        commit: &Commit,
+        done: &Committed,
+        origins: Vec<(Delivered, u64)>,
+        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
+        timing: &Timing,
+    ) -> Fates {
+        let meter = &self.handle.meter;
+        let codes: HashMap<usize, Code> = done.exceptions.iter().copied().collect();
+        let mut fates = Vec::with_capacity(commit.entries.len());
+        let mut committed = 0;
+        let now_ms = self.world.clock.now_ms();
+        let mut measured = Vec::with_capacity(commit.entries.len());
+        for (i, (settle, (mut entry, first_ms))) in commit.entries.iter().zip(origins).enumerate() {
+            let code = codes.get(&i).copied().unwrap_or(Code::Applied);
+            let fate = match (code, &settle.outcome) {
+                (
+                    Code::Applied,
+                    Outcome::Retry {
+                        not_before_ms,
+                        failures,
+                        ..
+                    },
+                ) => {
+                    entry.failures = *failures;
+                    let due = Instant::now()
+                        + Duration::from_millis(not_before_ms.saturating_sub(now_ms));
+                    waiting.insert((due, settle.id), Waiting { entry, first_ms });
+                    Handed::Waiting
+                }
+                (Code::Applied, outcome) => {
+                    committed += 1;
+                    measured.push(entry.record);
+                    if matches!(outcome, Outcome::Dead(_)) {
+                        Handed::Dead
+                    } else {
+                        Handed::Applied
+                    }
+                }
+                (Code::Duplicate, _) => {
+                    committed += 1;
+                    Handed::AlreadyDone
+                }
+                (Code::Superseded, _) => {
+                    StageMeter::add(&meter.superseded, 1);
+                    Handed::AlreadyDone
+                }
+                (Code::NotPending, _) => {
+                    StageMeter::add(&meter.not_pending, 1);
+                    Handed::AlreadyDone
+                }
+                (Code::Redelivered, _) => {
+                    StageMeter::add(&meter.redelivered, 1);
+                    Handed::AlreadyDone
+                }
+            };
+            fates.push((settle.id, fate));
+        }
+        self.alarm(done);
+        StageMeter::add(&meter.committed, committed);
+        StageMeter::add(&meter.commits, 1);
+        timing.record(
+            meter,
+            self.world.clock.as_ref(),
+            &measured,
+            self.settings.terminal,
+        );
+        fates
+    }
+
+    fn alarm(&self, done: &Committed) {
+        let count = |wanted: Code| {
+            done.exceptions
+                .iter()
+                .filter(|(_, code)| *code == wanted)
+                .count()
+        };
+        let stage = Some(self.settings.name.as_str());
+        let foreign = count(Code::NotPending);
+        if foreign > 0 {
+            let text = format!(
+                "{foreign} entries were acknowledged by somebody else while {} worked on them; their effects were dropped",
+                self.consumer
+            );
+            self.world
+                .journal
+                .tell(Level::Error, "ack.foreign", stage, text);
+        }
+        let again = count(Code::Redelivered);
+        if again > 0 {
+            let text = format!(
+                "{again} settled entries were delivered again (the group was set back); refused, nothing counts twice"
+            );
+            self.world
+                .journal
+                .tell(Level::Error, "group.redelivered", stage, text);
+        }
+    }
+
+    /// Shows why it waits, mends a missing group, and waits with back-off.
+    async fn wait_for_store(&self, error: &StoreError, attempt: &mut u32, random: &mut SmallRng) {
+        self.show("waiting", Some(error.to_string()));
+        self.handle
+            .store_away
+            .store(error.is_connection(), Ordering::Relaxed);
+        match error {
+            StoreError::GroupGone(why) => {
+                if self.mender.mend(&self.settings.name, why).await.is_ok() {
+                    *attempt = 0;
+                    return;
+                }
+            }
+            StoreError::Broken(text) | StoreError::Denied(text) | StoreError::Foreign(text) => {
+                self.trouble(text)
+            }
+            StoreError::OutOfMemory(_) | StoreError::DiskFull(_) | StoreError::Bug(_) => {
+                self.trouble(&error.to_string())
+            }
+            StoreError::Unavailable(_) | StoreError::Loading(_) | StoreError::ReadOnly(_) => {}
+        }
+        *attempt = attempt.saturating_add(1);
+        let wait = STORE_BACKOFF
+            .delay(*attempt, random.random())
+            .max(STORE_BACKOFF.min);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            // While draining it goes on trying until the grace period is over, but without long naps.
+            () = self.stop.cancelled() => tokio::time::sleep(STORE_BACKOFF.min).await,
+        }
+    }
+
+    async fn pass(&self, point: Point) {
+        if self.world.faults.is_set(&self.consumer, point) {
+            self.show("parked", Some(format!("parked at {point:?} by a fault")));
+            self.world.faults.pass(&self.consumer, point).await;
+        }
+    }
+
+    fn trouble(&self, text: &str) {
+        let mut trouble = self
+            .handle
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if trouble.as_deref() != Some(text) {
+            self.world.journal.tell(
+                Level::Error,
+                "stage.trouble",
+                Some(&self.settings.name),
+                text,
+            );
+            *trouble = Some(text.to_owned());
+        }
+    }
+
+    fn clear_trouble(&self) {
+        let mut trouble = self
+            .handle
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if trouble.take().is_some() {
+            self.world.journal.tell(
+                Level::Info,
+                "stage.recovered",
+                Some(&self.settings.name),
+                "commits go through again",
+            );
+        }
+    }
+
+    fn show(&self, state: &'static str, reason: Option<String>) {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        if view.state != state || view.reason != reason {
+            view.state = state;
+            view.reason = reason;
+            view.since_ms = self.world.clock.now_ms();
+        }
+    }
+
+    fn hold(&self, entries: &[(Delivered, u64)]) {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        view.held = entries
+            .iter()
+            .map(|(entry, first_ms)| (entry.record.id, *first_ms))
+            .collect();
+    }
+
+    fn release(&self) {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        view.held.clear();
+    }
+}
+
+fn far() -> Instant {
+    // Never awaited: the branch is off when nothing waits.
+    Instant::now() + Duration::from_secs(86_400)
+}
+
+fn jitter(every: Duration, random: &mut SmallRng) -> Duration {
+    every.mul_f64(random.random_range(0.5..1.0))
+}
+
+fn hash(text: &str) -> u64 {
+    // FNV-1a: only to give each worker its own stream of randomness.
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Kept here so that the type of the pause switch is said once.
+pub(super) type Paused = watch::Receiver<bool>;
