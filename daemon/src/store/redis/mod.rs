@@ -9,6 +9,7 @@ mod connection;
 mod depth;
 mod encode;
 mod errors;
+mod info;
 mod keys;
 mod lane;
 pub mod managed;
