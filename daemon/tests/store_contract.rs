@@ -10,6 +10,7 @@ mod store_contract {
     pub(crate) mod hops;
     pub(crate) mod house;
     pub(crate) mod model;
+    pub(crate) mod on_redis;
     pub(crate) mod properties;
     pub(crate) mod recovery;
     pub(crate) mod resets;
@@ -125,6 +126,4 @@ macro_rules! contract {
 
 contract!(memory, crate::store_contract::harness::MemoryBackend);
 
-// SWITCH ON when the Redis store is there: delete the next line, and the one like it in tests/support/mod.rs.
-#[cfg(any())]
-contract!(redis, crate::support::redis_store::RedisBackend);
+contract!(redis, crate::store_contract::on_redis::RedisBackend);

@@ -3,7 +3,6 @@
 use super::commit::count;
 use super::state::{Line, State, signed};
 use super::stream::Stream;
-use crate::record::EntryId;
 use crate::store::{Depth, ForeignGroup, Lag, Layout, Ledger, StageDepth, StageLayout};
 
 /// Everything that the sampler needs.
@@ -34,20 +33,13 @@ fn stage_depth(state: &State, stage: &StageLayout) -> StageDepth {
     let group = stream.groups.get(&stage.group);
     let last_delivered = group.map(|group| group.last_delivered).unwrap_or_default();
     let n_pending = group.map_or(0, |group| group.pending.len() as u64);
-    let lag = group.map_or(Lag::Unknown, |group| stream.undelivered(group));
-    // Without a group nobody knows what was delivered; what was not settled will be delivered again.
-    let unsettled = || {
-        let low = state
-            .settled
-            .get(&stage.name)
-            .and_then(|settled| settled.low)
-            .unwrap_or(EntryId::MIN);
-        stream.entries.range(low..).count() as u64
-    };
+    // Without a group nobody knows what was delivered, until it is prepared again.
+    let unread = group.map(|group| stream.unread(group));
+    let lag = unread.map_or(Lag::Unknown, |unread| unread.lag);
     let (undelivered, estimated) = match lag {
         Lag::Known(n) => (n, false),
         Lag::Estimate(n) => (n, true),
-        Lag::Unknown => (unsettled(), true),
+        Lag::Unknown => (0, true),
     };
     let nothing_booked = Line::default();
     let line = state.lines.get(&stage.name).unwrap_or(&nothing_booked);
@@ -70,7 +62,8 @@ fn stage_depth(state: &State, stage: &StageLayout) -> StageDepth {
             discarded: line.discarded,
             deduplicated: line.deduplicated,
             dead: line.dead,
-            lost: line.lost,
+            // What is gone unread is told at once, and booked by the janitor.
+            lost: line.lost + unread.map_or(0, |unread| unread.n_gone),
             pending: n_pending,
             undelivered,
             estimated,
@@ -145,7 +138,7 @@ fn foreign(state: &State, layout: &Layout) -> Vec<ForeignGroup> {
                 stream: key.clone(),
                 group: name.clone(),
                 pending: group.pending.len() as u64,
-                lag: stream.undelivered(group),
+                lag: stream.lag(group).map_or(Lag::Unknown, Lag::Known),
                 last_delivered: group.last_delivered,
                 consumers: group.consumers.len() as u64,
             });

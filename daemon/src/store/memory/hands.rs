@@ -99,7 +99,7 @@ impl Writer for Hands {
         let committed = self
             .store
             .shared
-            .change(|state, now| commit::commit(state, layout, stage, commit, now))?;
+            .change(|state, now| commit::commit(state, layout, stage, commit, false, now))?;
         if self
             .store
             .shared

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::depth::accepted;
-use super::state::{Line, State, millis, signed};
+use super::state::{State, millis, signed};
 use super::stream::Stream;
 use crate::record::EntryId;
 use crate::store::{Layout, Mended, Result, StageLayout, StoreError, Swept};
@@ -184,8 +184,10 @@ pub(super) fn janitor(
             continue;
         }
         for stage in stages {
+            let n_lost = stream.heal(&stage.group);
             let line = lines.entry(stage.name.clone()).or_default();
-            swept.lost_unread += heal(stream, stage, line);
+            line.lost += n_lost;
+            swept.lost_unread += n_lost;
             line.added_mark = line.added_mark.max(stream.added);
         }
         let cut = EntryId {
@@ -217,26 +219,4 @@ fn finished_by_all(stream: &Stream) -> EntryId {
         .map(bound)
         .min()
         .unwrap_or(EntryId::MAX)
-}
-
-/// Where the server's lag says more than is there, entries were trimmed or deleted unread: they are lost, and the count of
-/// what was read is mended. Returns how many.
-fn heal(stream: &mut Stream, stage: &StageLayout, line: &mut Line) -> u64 {
-    let added = stream.added;
-    let Some(group) = stream.groups.get(&stage.group) else {
-        return 0;
-    };
-    let n_unread = stream.entries.range(group.last_delivered.next()..).count() as u64;
-    let Some(read) = group.entries_read else {
-        return 0;
-    };
-    let n_lost = added.saturating_sub(read).saturating_sub(n_unread);
-    if n_lost > 0 {
-        line.lost += n_lost;
-        let at = group.last_delivered;
-        if let Some(group) = stream.groups.get_mut(&stage.group) {
-            group.set_id(at, Some(added - n_unread));
-        }
-    }
-    n_lost
 }
