@@ -381,7 +381,7 @@ impl Admin for RedisAdmin {
                     b"idle" => consumer.idle_ms = count(value)?,
                     // -1 = it never got anything.
                     b"inactive" => {
-                        consumer.inactive_ms = u64::try_from(value.int().map_err(bad)?).ok()
+                        consumer.inactive_ms = u64::try_from(value.int().map_err(bad)?).ok();
                     }
                     _ => {}
                 }
