@@ -44,12 +44,18 @@ pub(crate) fn layout() -> Layout {
         output_readers: 1,
         ..stage("enrich", "events", "event_group")
     };
-    let count = StageLayout { aggregates: true, ..stage("count", "{events}:enrich", "count") };
+    let count = StageLayout {
+        aggregates: true,
+        ..stage("count", "{events}:enrich", "count")
+    };
     Layout {
         pipeline: "test".to_owned(),
         source: "events".to_owned(),
         stages: vec![enrich, count],
-        dedupe: Some(Dedupe { window: Duration::from_secs(3_600), max_ids: 10_000 }),
+        dedupe: Some(Dedupe {
+            window: Duration::from_secs(3_600),
+            max_ids: 10_000,
+        }),
         session_keep: Duration::from_secs(3_600),
         id_field: Bytes::from_static(b"event_id"),
     }
@@ -106,18 +112,39 @@ pub(crate) fn config() -> Config {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
         },
-        dead: config::Dead { keep: Duration::ZERO },
-        retention: config::Retention { keep: Duration::from_secs(3_600) },
-        ingest: config::Ingest { shed_at: 0.85, max_lag: 0 },
-        daemon: config::Daemon { drain: Duration::from_secs(5), instance: None },
-        control: config::Control { max_role: Role::Admin, max_clients: 16 },
-        log: config::Log { level: "info".to_owned(), format: "text".to_owned() },
+        dead: config::Dead {
+            keep: Duration::ZERO,
+        },
+        retention: config::Retention {
+            keep: Duration::from_secs(3_600),
+        },
+        ingest: config::Ingest {
+            shed_at: 0.85,
+            max_lag: 0,
+        },
+        daemon: config::Daemon {
+            drain: Duration::from_secs(5),
+            instance: None,
+        },
+        control: config::Control {
+            max_role: Role::Admin,
+            max_clients: 16,
+        },
+        log: config::Log {
+            level: "info".to_owned(),
+            format: "text".to_owned(),
+        },
     }
 }
 
 /// Somebody who acts.
 pub(crate) fn ann() -> Identity {
-    Identity { uid: 1_000, gid: 1_000, pid: Some(42), user: "ann".to_owned() }
+    Identity {
+        uid: 1_000,
+        gid: 1_000,
+        pid: Some(42),
+        user: "ann".to_owned(),
+    }
 }
 
 /// One test's world.
@@ -138,17 +165,35 @@ impl Bench {
         let memory = Memory::new(layout(), Arc::clone(&wall));
         memory.admin().prepare().await.unwrap();
         let journal = Journal::new(Arc::clone(&wall));
-        let audit = Audit::open(&dir.path().join("audit.jsonl"), Arc::clone(&wall), &journal).unwrap();
+        let audit =
+            Audit::open(&dir.path().join("audit.jsonl"), Arc::clone(&wall), &journal).unwrap();
         let stages = ["enrich", "count"].map(|name| Arc::new(StageHandle::for_tests(name, 1)));
-        let source = SourceHandle { name: "ingest".to_owned(), kind: "ingest", ..SourceHandle::default() };
+        let source = SourceHandle {
+            name: "ingest".to_owned(),
+            kind: "ingest",
+            ..SourceHandle::default()
+        };
         let handle = Handle {
             stages: Arc::new(stages.to_vec()),
             sources: Arc::new(vec![Arc::new(source)]),
             draining: Arc::default(),
         };
         let layout = Arc::clone(memory.layout());
-        let setup = Setup { clock: wall, admin: memory.admin(), layout, handle, journal, audit };
-        Self { dir, clock, memory, setup, workers: JoinSet::new() }
+        let setup = Setup {
+            clock: wall,
+            admin: memory.admin(),
+            layout,
+            handle,
+            journal,
+            audit,
+        };
+        Self {
+            dir,
+            clock,
+            memory,
+            setup,
+            workers: JoinSet::new(),
+        }
     }
 
     pub(crate) fn plans_dir(&self) -> PathBuf {
@@ -166,7 +211,10 @@ impl Bench {
                 event_id: None,
                 fields: vec![
                     (Bytes::from_static(b"n"), Bytes::from(n.to_string())),
-                    (Bytes::from_static(b"event_type"), Bytes::from_static(b"click")),
+                    (
+                        Bytes::from_static(b"event_type"),
+                        Bytes::from_static(b"click"),
+                    ),
                 ],
             })
             .collect();
@@ -184,7 +232,10 @@ impl Bench {
         let ids = self.add(n_events).await;
         let mut reader = self.memory.reader(0, consumer).await.unwrap();
         let n = usize::try_from(n_events).unwrap();
-        assert_eq!(reader.next(n, Duration::ZERO).await.unwrap().entries.len(), n);
+        assert_eq!(
+            reader.next(n, Duration::ZERO).await.unwrap().entries.len(),
+            n
+        );
         ids
     }
 
@@ -199,7 +250,11 @@ impl Bench {
             first_ms: u64::try_from(NOW_MS).unwrap(),
             fields: vec![(Bytes::from_static(b"n"), Bytes::from(n.to_string()))],
         };
-        let entries = ids.iter().enumerate().map(|(n, id)| (*id, Outcome::Dead(letter(n)))).collect();
+        let entries = ids
+            .iter()
+            .enumerate()
+            .map(|(n, id)| (*id, Outcome::Dead(letter(n))))
+            .collect();
         self.commit(0, "gone", entries).await;
         ids
     }
@@ -216,10 +271,16 @@ impl Bench {
     /// Starts a worker of `enrich` that does this with each order.
     pub(crate) fn worker_with(
         &mut self,
-        act: impl Fn(Memory, Order) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static,
+        act: impl Fn(Memory, Order) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
+        + Send
+        + 'static,
     ) {
         let (to_worker, mut orders) = mpsc::channel(8);
-        let view = WorkerView { consumer: WORKER.to_owned(), state: "reading", ..WorkerView::default() };
+        let view = WorkerView {
+            consumer: WORKER.to_owned(),
+            state: "reading",
+            ..WorkerView::default()
+        };
         self.setup.handle.stages[0].show_worker_with(view, to_worker);
         let memory = self.memory.clone();
         self.workers.spawn(async move {
@@ -239,25 +300,56 @@ impl Bench {
                     break;
                 }
                 let apply = |d: crate::store::Delivered| {
-                    let children = if stage == 0 { vec![d.record.fields] } else { Vec::new() };
-                    (d.record.id, Outcome::Apply(Effects { adds: Vec::new(), children }))
+                    let children = if stage == 0 {
+                        vec![d.record.fields]
+                    } else {
+                        Vec::new()
+                    };
+                    (
+                        d.record.id,
+                        Outcome::Apply(Effects {
+                            adds: Vec::new(),
+                            children,
+                        }),
+                    )
                 };
-                self.commit(stage, "runner", batch.entries.into_iter().map(apply).collect()).await;
+                self.commit(
+                    stage,
+                    "runner",
+                    batch.entries.into_iter().map(apply).collect(),
+                )
+                .await;
             }
         }
     }
 
     pub(crate) fn audit_rows(&self) -> Vec<pipectl_shared::snapshot::Audit> {
         let text = std::fs::read_to_string(self.dir.path().join("audit.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 }
 
 async fn commit(memory: &Memory, stage: usize, consumer: &str, outcomes: Vec<(EntryId, Outcome)>) {
-    let settle = |(id, outcome)| Settle { id, event_id: None, outcome };
+    let settle = |(id, outcome)| Settle {
+        id,
+        event_id: None,
+        outcome,
+    };
     let entries = outcomes.into_iter().map(settle).collect();
-    let commit = Commit { consumer: consumer.into(), entries, repeated: true };
-    memory.writer(stage, consumer).await.unwrap().commit(&commit).await.unwrap();
+    let commit = Commit {
+        consumer: consumer.into(),
+        entries,
+        repeated: true,
+    };
+    memory
+        .writer(stage, consumer)
+        .await
+        .unwrap()
+        .commit(&commit)
+        .await
+        .unwrap();
 }
 
 async fn work(memory: Memory, order: Order) {
@@ -266,7 +358,13 @@ async fn work(memory: Memory, order: Order) {
     let mut outcomes = Vec::new();
     for entry in &batch.entries {
         let children = vec![entry.record.fields.clone()];
-        outcomes.push((entry.record.id, Outcome::Apply(Effects { adds: Vec::new(), children })));
+        outcomes.push((
+            entry.record.id,
+            Outcome::Apply(Effects {
+                adds: Vec::new(),
+                children,
+            }),
+        ));
     }
     let done: Vec<_> = outcomes.iter().map(|(id, _)| *id).collect();
     commit(&memory, 0, WORKER, outcomes).await;
