@@ -8,8 +8,8 @@ use std::time::Duration;
 use pipelined::effect::{Counter, Effects};
 use pipelined::record::{EntryId, Record};
 use pipelined::store::{
-    Admission, Admitted, Batch, Code, Fate, Layout, Outcome, PendingQuery, Settle, StageLayout,
-    StoreError,
+    Admission, Admitted, Batch, Code, Fate, Layout, Mended, Outcome, PendingQuery, Settle,
+    StageLayout, StoreError,
 };
 use proptest::prelude::*;
 
@@ -219,6 +219,13 @@ pub(crate) struct History<'a> {
     pub(crate) trace: Vec<String>,
 }
 
+/// What was mended. Not `group.rewound`: whether a group is below the mark when no entry is left in between depends on the
+/// gaps between ids.
+fn told(mended: &[Mended]) -> Vec<(&'static str, Option<&str>)> {
+    let told = mended.iter().filter(|m| m.what != "group.rewound");
+    told.map(|m| (m.what, m.stage.as_deref())).collect()
+}
+
 impl Book {
     /// Finished, and not before.
     fn finish(&mut self, key: (usize, EntryId)) {
@@ -271,11 +278,7 @@ impl<'a> History<'a> {
             Err(StoreError::GroupGone(_)) => {
                 // What a worker does then.
                 let mended = self.bench.admin.prepare().await.expect("prepare");
-                let told: Vec<_> = mended
-                    .iter()
-                    .map(|m| (m.what, m.stage.as_deref().unwrap_or("")))
-                    .collect();
-                format!("gone, mended {told:?}")
+                format!("gone, mended {:?}", told(&mended))
             }
             Err(error) => panic!("{step:?}: {error:?}"),
         };
@@ -385,10 +388,7 @@ impl<'a> History<'a> {
             }
             Step::Prepare => {
                 let mended = admin.prepare().await?;
-                Ok(format!(
-                    "{:?}",
-                    mended.iter().map(|m| m.what).collect::<Vec<_>>()
-                ))
+                Ok(format!("mended {:?}", told(&mended)))
             }
             Step::Janitor => {
                 let swept = admin.janitor(KEEP, Duration::ZERO).await?;
@@ -407,7 +407,7 @@ impl<'a> History<'a> {
                 let stage = self.stages[s].clone();
                 meddler.ack(&stage.stream, &stage.group, &[id]).await;
                 self.vanish(s, &[id]);
-                Ok(format!("{}", self.name(s, id)))
+                Ok(self.name(s, id))
             }
             Step::ForeignRead { stage } => {
                 let stage = self.stages[stage % n_stages].clone();
@@ -435,7 +435,7 @@ impl<'a> History<'a> {
                     return Ok("shared".into());
                 }
                 meddler.del(&self.stages[s].stream, &[id]).await;
-                Ok(format!("{}", self.name(s, id)))
+                Ok(self.name(s, id))
             }
             Step::DeleteConsumer { worker } => {
                 let w = &self.workers[worker % n_workers];
@@ -576,15 +576,16 @@ impl<'a> History<'a> {
             self.book.applied.len() as u64,
             "counted exactly what was answered as applied"
         );
+        // A counter of an entry that fell out of its batch may be there with 0.
+        let counters: Vec<_> = totals.products.iter().filter(|(_, n)| *n > 0).collect();
         assert_eq!(
-            totals.products.len(),
+            counters.len(),
             self.book.applied.len(),
             "every applied entry has its own counter"
         );
         assert!(
-            totals.products.iter().all(|(_, n)| *n == 1),
-            "an entry was counted twice: {:?}",
-            totals.products
+            counters.iter().all(|(_, n)| *n == 1),
+            "an entry was counted twice: {counters:?}"
         );
         let rows = self
             .bench

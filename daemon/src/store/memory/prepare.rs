@@ -137,7 +137,8 @@ fn make_group(state: &mut State, stage: &StageLayout, mended: &mut Vec<Mended>) 
                     "group \"{}\" had been set back to {}; moved on to {at}",
                     stage.group, group.last_delivered
                 );
-                group.set_id(at, None);
+                let n_unread = stream.entries.range(at.next()..).count() as u64;
+                group.set_id(at, Some(stream.added - n_unread));
                 note(mended, "group.rewound", stage, text);
             }
             0
