@@ -12,11 +12,19 @@ const TEXT_MAX: usize = 1_024;
 
 /// The parameters with defaults filled in and integers as numbers. Errors: `InvalidParams` with every fault, and the
 /// nearest name of an unknown one as hint.
-pub fn check(spec: &Spec, given: &Map<String, Value>, layout: &Layout) -> Result<Map<String, Value>, Error> {
+pub fn check(
+    spec: &Spec,
+    given: &Map<String, Value>,
+    layout: &Layout,
+) -> Result<Map<String, Value>, Error> {
     let mut faults = Vec::new();
     let mut hint = None;
     let names = || spec.params.iter().map(|p| p.name.as_str());
-    for name in given.keys().filter(|name| names().all(|known| known != name.as_str())).take(10) {
+    for name in given
+        .keys()
+        .filter(|name| names().all(|known| known != name.as_str()))
+        .take(10)
+    {
         faults.push(format!("{} is no parameter", quote(name)));
         hint = hint.or_else(|| match names().count() {
             0 => Some(format!("{} has no parameters", spec.name)),
@@ -25,8 +33,14 @@ pub fn check(spec: &Spec, given: &Map<String, Value>, layout: &Layout) -> Result
     }
     let mut checked = Map::new();
     for param in &spec.params {
-        let value = match (given.get(&param.name).filter(|v| !v.is_null()), &param.default) {
-            (None, None) => Err((format!("{} is missing", param.name), Some(param.summary.clone()))),
+        let value = match (
+            given.get(&param.name).filter(|v| !v.is_null()),
+            &param.default,
+        ) {
+            (None, None) => Err((
+                format!("{} is missing", param.name),
+                Some(param.summary.clone()),
+            )),
             // An empty default means that it may be left out.
             (None, Some(default)) if default.is_empty() => continue,
             (None, Some(default)) => read(param, &Value::from(default.as_str()), layout),
@@ -43,7 +57,10 @@ pub fn check(spec: &Spec, given: &Map<String, Value>, layout: &Layout) -> Result
     if faults.is_empty() {
         return Ok(checked);
     }
-    let error = Error::new(Code::InvalidParams, format!("{}: {}", spec.name, faults.join("; ")));
+    let error = Error::new(
+        Code::InvalidParams,
+        format!("{}: {}", spec.name, faults.join("; ")),
+    );
     Err(match hint {
         Some(hint) => error.hint(hint),
         None => error,
@@ -85,13 +102,17 @@ fn read(param: &Param, value: &Value, layout: &Layout) -> Result<Value, (String,
                 return Ok(Value::String(text));
             }
             let stages = layout.stages.iter().map(|s| s.name.as_str());
-            Err((format!("no stage is named {}", quote(&text)), Some(hint_names(&text, stages))))
+            Err((
+                format!("no stage is named {}", quote(&text)),
+                Some(hint_names(&text, stages)),
+            ))
         }
         ParamKind::Choice(words) => {
             if words.contains(&text) {
                 return Ok(Value::String(text));
             }
-            let meant = nearest(&text, words.iter().map(String::as_str)).map(|word| format!("did you mean {word}?"));
+            let meant = nearest(&text, words.iter().map(String::as_str))
+                .map(|word| format!("did you mean {word}?"));
             Err((bad(&format!("one of {}", words.join(", "))).0, meant))
         }
     }
@@ -125,7 +146,11 @@ mod tests {
                 param("stage", ParamKind::Stage, None),
                 param("workers", ParamKind::Integer { min: 0, max: 64 }, Some("2")),
                 param("wait", ParamKind::Duration, Some("30s")),
-                param("point", ParamKind::Choice(vec!["after_read".to_owned(), "after_commit".to_owned()]), Some("after_read")),
+                param(
+                    "point",
+                    ParamKind::Choice(vec!["after_read".to_owned(), "after_commit".to_owned()]),
+                    Some("after_read"),
+                ),
             ],
             scope: Scope::Stage,
             risk: Risk::Low,
@@ -137,20 +162,68 @@ mod tests {
     fn parameters_are_checked_against_their_kinds() {
         let table = [
             ("defaults", json!({"stage": "enrich"}), Ok(json!(2))),
-            ("a number as text", json!({"stage": "enrich", "workers": "7"}), Ok(json!(7))),
-            ("a number", json!({"stage": "enrich", "workers": 0}), Ok(json!(0))),
-            ("out of range", json!({"stage": "enrich", "workers": 65}), Err("whole number from 0 to 64")),
-            ("below the range", json!({"stage": "enrich", "workers": -1}), Err("whole number")),
-            ("a fraction", json!({"stage": "enrich", "workers": 1.5}), Err("whole number")),
-            ("huge", json!({"stage": "enrich", "workers": 1e300}), Err("whole number")),
+            (
+                "a number as text",
+                json!({"stage": "enrich", "workers": "7"}),
+                Ok(json!(7)),
+            ),
+            (
+                "a number",
+                json!({"stage": "enrich", "workers": 0}),
+                Ok(json!(0)),
+            ),
+            (
+                "out of range",
+                json!({"stage": "enrich", "workers": 65}),
+                Err("whole number from 0 to 64"),
+            ),
+            (
+                "below the range",
+                json!({"stage": "enrich", "workers": -1}),
+                Err("whole number"),
+            ),
+            (
+                "a fraction",
+                json!({"stage": "enrich", "workers": 1.5}),
+                Err("whole number"),
+            ),
+            (
+                "huge",
+                json!({"stage": "enrich", "workers": 1e300}),
+                Err("whole number"),
+            ),
             ("missing", json!({}), Err("stage is missing")),
-            ("null is missing", json!({"stage": null}), Err("stage is missing")),
-            ("unknown stage", json!({"stage": "enrch"}), Err("no stage is named \"enrch\"")),
+            (
+                "null is missing",
+                json!({"stage": null}),
+                Err("stage is missing"),
+            ),
+            (
+                "unknown stage",
+                json!({"stage": "enrch"}),
+                Err("no stage is named \"enrch\""),
+            ),
             ("an object", json!({"stage": {}}), Err("must be a text")),
-            ("unknown name", json!({"stage": "enrich", "worker": 1}), Err("\"worker\" is no parameter")),
-            ("a bad duration", json!({"stage": "enrich", "wait": "30 parsecs"}), Err("a duration")),
-            ("a bad choice", json!({"stage": "enrich", "point": "after_reed"}), Err("one of after_read, after_commit")),
-            ("hostile", json!({"stage": "\u{1b}[2J"}), Err("no stage is named")),
+            (
+                "unknown name",
+                json!({"stage": "enrich", "worker": 1}),
+                Err("\"worker\" is no parameter"),
+            ),
+            (
+                "a bad duration",
+                json!({"stage": "enrich", "wait": "30 parsecs"}),
+                Err("a duration"),
+            ),
+            (
+                "a bad choice",
+                json!({"stage": "enrich", "point": "after_reed"}),
+                Err("one of after_read, after_commit"),
+            ),
+            (
+                "hostile",
+                json!({"stage": "\u{1b}[2J"}),
+                Err("no stage is named"),
+            ),
         ];
         let layout = testkit::layout();
         for (desc, given, expected) in table {

@@ -30,9 +30,14 @@ pub(super) fn stage<'a>(
     context: &'a Context,
     params: &Map<String, Value>,
 ) -> Result<(usize, &'a Arc<StageHandle>), rpc::Error> {
-    let name = params.get("stage").and_then(Value::as_str).unwrap_or_default();
-    context
-        .handle
-        .stage(name)
-        .ok_or_else(|| rpc::Error::new(rpc::Code::NotFound, format!("stage {} does not run", quote(name))))
+    let name = params
+        .get("stage")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    context.handle.stage(name).ok_or_else(|| {
+        rpc::Error::new(
+            rpc::Code::NotFound,
+            format!("stage {} does not run", quote(name)),
+        )
+    })
 }

@@ -29,9 +29,16 @@ fn run<'a>(context: &'a Context, _params: &'a Map<String, Value>, dry_run: bool)
             return Ok(json!({"would": "drain and stop the daemon", "grace_ms": grace_ms}));
         }
         if !was_draining {
-            context.journal.tell(Level::Action, "daemon.drain", None, "an operator drains the daemon");
+            context.journal.tell(
+                Level::Action,
+                "daemon.drain",
+                None,
+                "an operator drains the daemon",
+            );
             context.shutdown.cancel();
         }
-        Ok(json!({"message": "draining: finishes what is in flight, then stops", "draining": true, "was_draining": was_draining, "grace_ms": grace_ms}))
+        Ok(
+            json!({"message": "draining: finishes what is in flight, then stops", "draining": true, "was_draining": was_draining, "grace_ms": grace_ms}),
+        )
     })
 }

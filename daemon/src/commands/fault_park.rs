@@ -48,13 +48,20 @@ fn run<'a>(context: &'a Context, params: &'a Map<String, Value>, dry_run: bool) 
     Box::pin(async move {
         let text = |name: &str| params.get(name).and_then(Value::as_str).unwrap_or_default();
         let consumer = text("consumer");
-        let is_ours = context.handle.stages.iter().any(|s| s.workers().iter().any(|w| w.consumer == consumer));
+        let is_ours = context
+            .handle
+            .stages
+            .iter()
+            .any(|s| s.workers().iter().any(|w| w.consumer == consumer));
         if !is_ours {
             let message = format!("{} is no worker of this daemon", quote(consumer));
             return Err(Error::new(Code::NotFound, message).hint("see: pipectl consumers ls"));
         }
         let Some((word, point)) = POINTS.iter().find(|(word, _)| *word == text("point")) else {
-            return Err(Error::new(Code::Internal, "a point of the Spec is not known"));
+            return Err(Error::new(
+                Code::Internal,
+                "a point of the Spec is not known",
+            ));
         };
         if dry_run {
             return Ok(json!({"would": format!("park {consumer} at {word}")}));

@@ -23,7 +23,10 @@ fn spec() -> Spec {
 
 fn run<'a>(context: &'a Context, params: &'a Map<String, Value>, dry_run: bool) -> Run<'a> {
     Box::pin(async move {
-        let consumer = params.get("consumer").and_then(Value::as_str).unwrap_or_default();
+        let consumer = params
+            .get("consumer")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if dry_run {
             return Ok(json!({"would": format!("release {consumer}")}));
         }

@@ -34,7 +34,9 @@ pub fn find(name: &str, test_commands: bool) -> Option<&'static Command> {
 
 /// The commands that a daemon shows: hidden ones only where test commands are on.
 pub fn visible(test_commands: bool) -> impl Iterator<Item = &'static Command> + Clone {
-    COMMANDS.iter().filter(move |command| test_commands || !(command.spec)().name.starts_with("x-"))
+    COMMANDS
+        .iter()
+        .filter(move |command| test_commands || !(command.spec)().name.starts_with("x-"))
 }
 
 #[cfg(test)]

@@ -46,10 +46,21 @@ pub(super) fn set_paused(
     let was_paused = stage.is_paused();
     let word = if paused { "pause" } else { "resume" };
     if dry_run {
-        return Ok(json!({"would": format!("{word} stage {}", stage.name), "was_paused": was_paused}));
+        return Ok(
+            json!({"would": format!("{word} stage {}", stage.name), "was_paused": was_paused}),
+        );
     }
     stage.paused.send_replace(paused);
-    let name = if paused { "stage.paused" } else { "stage.resumed" };
-    context.journal.tell(Level::Action, name, Some(&stage.name), format!("an operator {word}d the stage"));
+    let name = if paused {
+        "stage.paused"
+    } else {
+        "stage.resumed"
+    };
+    context.journal.tell(
+        Level::Action,
+        name,
+        Some(&stage.name),
+        format!("an operator {word}d the stage"),
+    );
     Ok(json!({"stage": stage.name, "paused": paused, "was_paused": was_paused}))
 }

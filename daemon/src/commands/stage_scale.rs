@@ -32,15 +32,24 @@ fn run<'a>(context: &'a Context, params: &'a Map<String, Value>, dry_run: bool) 
     Box::pin(async move {
         let (_, stage) = stage(context, params)?;
         // The Spec bounds it, so this cannot be lost.
-        let workers = params.get("workers").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        let workers = params
+            .get("workers")
+            .and_then(Value::as_u64)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(0);
         let before = *stage.wanted.borrow();
         if dry_run {
-            let would = format!("run {workers} workers of stage {} instead of {before}", stage.name);
+            let would = format!(
+                "run {workers} workers of stage {} instead of {before}",
+                stage.name
+            );
             return Ok(json!({"would": would, "before": before}));
         }
         stage.wanted.send_replace(workers);
         let text = format!("an operator scaled the stage from {before} to {workers} workers");
-        context.journal.tell(Level::Action, "stage.scaled", Some(&stage.name), text);
+        context
+            .journal
+            .tell(Level::Action, "stage.scaled", Some(&stage.name), text);
         Ok(json!({"stage": stage.name, "workers": workers, "before": before}))
     })
 }

@@ -68,7 +68,11 @@ pub(super) fn dead(row: &DeadRow) -> snapshot::Dead {
 /// Cuts at a character and says so.
 pub(super) fn clip(text: &str) -> String {
     let end = text.floor_char_boundary(TEXT_MAX);
-    if end < text.len() { format!("{}...", &text[..end]) } else { text.to_owned() }
+    if end < text.len() {
+        format!("{}...", &text[..end])
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Fields, each value cut at 16 KiB and all together at `budget` bytes: what is over it comes with an empty value and
@@ -103,7 +107,9 @@ pub(super) fn fields(fields: &Fields, budget: usize) -> Vec<Field> {
 
 /// One field from a byte offset on.
 pub(super) fn field_part(name: &[u8], value: &[u8], offset: u64) -> Field {
-    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(value.len());
+    let from = usize::try_from(offset)
+        .unwrap_or(usize::MAX)
+        .min(value.len());
     let part = whole_characters(value, from, FIELD_MAX);
     Field {
         name: Bytes::from(&name[..name.len().min(FIELD_MAX)]),
@@ -163,7 +169,10 @@ pub(super) fn aggregates(found: &Aggregates, config: &Config, only: Option<&str>
     let document = snapshot::Aggregates {
         total_count: found.total,
         // A sum of money beyond 2^53 of its smallest unit is shown rounded; the store keeps it exact.
-        #[expect(clippy::cast_precision_loss, reason = "for display; the store keeps the exact integer")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "for display; the store keeps the exact integer"
+        )]
         total_value: found.value.map(|value| value as f64 / scale),
         event_types,
         products,
@@ -173,9 +182,15 @@ pub(super) fn aggregates(found: &Aggregates, config: &Config, only: Option<&str>
         windows: None,
     };
     let mut document = json!(document);
-    let products_left = if only.is_some() { 0 } else { products_left + found.products_left };
-    let truncated: BTreeMap<_, _> =
-        [("products", products_left), ("event_types", types_left)].into_iter().filter(|(_, n)| *n > 0).collect();
+    let products_left = if only.is_some() {
+        0
+    } else {
+        products_left + found.products_left
+    };
+    let truncated: BTreeMap<_, _> = [("products", products_left), ("event_types", types_left)]
+        .into_iter()
+        .filter(|(_, n)| *n > 0)
+        .collect();
     if !truncated.is_empty() {
         document["truncated"] = json!(truncated);
     }
@@ -199,7 +214,10 @@ mod tests {
         loop {
             let part = field_part(b"name", &value, offset);
             assert_eq!((part.size, part.offset), (value.len() as u64, offset));
-            assert!(matches!(part.value, Bytes::Text(_)), "cut within a character");
+            assert!(
+                matches!(part.value, Bytes::Text(_)),
+                "cut within a character"
+            );
             got.extend(value_of(&part));
             offset = got.len() as u64;
             if !part.truncated {
@@ -212,8 +230,14 @@ mod tests {
 
     #[test]
     fn a_row_of_a_hundred_thousand_fields_stays_within_its_budget() {
-        let many: Fields =
-            (0..100_000).map(|n| (format!("field{n}").into(), bytes::Bytes::from_static(b"0123456789"))).collect();
+        let many: Fields = (0..100_000)
+            .map(|n| {
+                (
+                    format!("field{n}").into(),
+                    bytes::Bytes::from_static(b"0123456789"),
+                )
+            })
+            .collect();
         let shown = fields(&many, 64 * 1024);
         let size = serde_json::to_vec(&shown).unwrap().len();
         assert!(size < 512 * 1024, "{size}");

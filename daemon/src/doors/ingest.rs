@@ -62,10 +62,17 @@ pub(super) struct Owed(AtomicU64);
 
 impl Ingests {
     /// Errors: `InvalidParams`, `Busy`, `Unavailable` while draining.
-    pub(super) fn open(&mut self, context: &Context, params: IngestOpenParams) -> Result<IngestOpened, Error> {
+    pub(super) fn open(
+        &mut self,
+        context: &Context,
+        params: IngestOpenParams,
+    ) -> Result<IngestOpened, Error> {
         check_open(context)?;
         if params.name.len() > NAME_MAX {
-            return Err(Error::new(Code::InvalidParams, format!("name is longer than {NAME_MAX} bytes")));
+            return Err(Error::new(
+                Code::InvalidParams,
+                format!("name is longer than {NAME_MAX} bytes"),
+            ));
         }
         if self.sessions.len() >= SESSIONS_MAX {
             let message = format!("{SESSIONS_MAX} inputs are open on this connection");
@@ -93,13 +100,17 @@ impl Ingests {
         params: IngestPushParams,
     ) -> Result<IngestPushed, Error> {
         check_open(context)?;
-        let session = self.sessions.get_mut(&params.session).ok_or_else(|| unknown(&params.session))?;
+        let session = self
+            .sessions
+            .get_mut(&params.session)
+            .ok_or_else(|| unknown(&params.session))?;
         let now_us = context.clock.now_us();
         let mut n_bytes = 0;
         let mut events = Vec::with_capacity(params.events.len());
         for (index, event) in params.events.iter().enumerate() {
-            let (admission, size) = admission(event, &context.config, now_us)
-                .map_err(|what| Error::new(Code::InvalidParams, format!("event {index}: {what}")))?;
+            let (admission, size) = admission(event, &context.config, now_us).map_err(|what| {
+                Error::new(Code::InvalidParams, format!("event {index}: {what}"))
+            })?;
             n_bytes += size;
             events.push((admission, size));
         }
@@ -119,7 +130,10 @@ impl Ingests {
         context: &Context,
         params: &IngestCloseParams,
     ) -> Result<(IngestClosed, Option<Session>), Error> {
-        let session = self.sessions.get_mut(&params.session).ok_or_else(|| unknown(&params.session))?;
+        let session = self
+            .sessions
+            .get_mut(&params.session)
+            .ok_or_else(|| unknown(&params.session))?;
         let looked = session.look(context).await;
         if let (Err(error), true) = (&looked, params.wait) {
             return Err(store_error(error.clone()));
@@ -135,7 +149,11 @@ impl Ingests {
             }
         }
         let sums = session.sums.clone();
-        let ended = if is_over { self.sessions.remove(&params.session) } else { None };
+        let ended = if is_over {
+            self.sessions.remove(&params.session)
+        } else {
+            None
+        };
         Ok((sums, ended))
     }
 
@@ -153,9 +171,21 @@ impl Session {
 
     /// Counts in words, for the audit file.
     pub(super) fn in_words(&self) -> String {
-        let IngestClosed { accepted, deduplicated, rejected, dead, settled } = &self.sums;
-        let end = if *settled { "settled" } else { "left before it was settled" };
-        format!("accepted {accepted}, deduplicated {deduplicated}, rejected {rejected}, dead {dead}, {end}")
+        let IngestClosed {
+            accepted,
+            deduplicated,
+            rejected,
+            dead,
+            settled,
+        } = &self.sums;
+        let end = if *settled {
+            "settled"
+        } else {
+            "left before it was settled"
+        };
+        format!(
+            "accepted {accepted}, deduplicated {deduplicated}, rejected {rejected}, dead {dead}, {end}"
+        )
     }
 
     async fn take(&mut self, context: &Context, events: Vec<(Admission, usize)>) -> IngestPushed {
@@ -226,7 +256,9 @@ impl Session {
     }
 
     async fn look(&mut self, context: &Context) -> Result<bool, StoreError> {
-        let Some(last) = self.last else { return Ok(true) };
+        let Some(last) = self.last else {
+            return Ok(true);
+        };
         let depth = context.admin.depth().await?;
         // Pushed since the last look: what was settled was another mark.
         let settle = match &mut self.settle {
@@ -238,14 +270,19 @@ impl Session {
 
     /// How many of this session's entries are dead letters. Newest first, until before the session's first entry.
     async fn count_dead(&self, context: &Context) -> Result<u64, StoreError> {
-        let Some((first, _)) = self.ranges.first() else { return Ok(0) };
+        let Some((first, _)) = self.ranges.first() else {
+            return Ok(0);
+        };
         let (mut before, mut n_dead, mut n_looked) = (EntryId::MAX, 0, 0);
         while n_looked < DEAD_LOOKED_MAX {
             let rows = context.admin.dead(before, 100).await?;
             let Some(last) = rows.last() else { break };
             before = last.id;
             n_looked += rows.len();
-            n_dead += rows.iter().filter(|row| self.holds(row, &context.layout.source)).count() as u64;
+            n_dead += rows
+                .iter()
+                .filter(|row| self.holds(row, &context.layout.source))
+                .count() as u64;
             // Ids of dead letters are the server's time of death: nothing dies before it came in.
             if before.ms < first.ms {
                 break;
@@ -255,7 +292,9 @@ impl Session {
     }
 
     fn holds(&self, row: &DeadRow, source: &str) -> bool {
-        let Some(id) = root(row, source) else { return false };
+        let Some(id) = root(row, source) else {
+            return false;
+        };
         let after = self.ranges.partition_point(|(first, _)| *first <= id);
         after.checked_sub(1).is_some_and(|n| id <= self.ranges[n].1) && row.redriven.is_none()
     }
@@ -263,7 +302,11 @@ impl Session {
 
 /// The id in the source stream of what a dead letter came from.
 fn root(row: &DeadRow, source: &str) -> Option<EntryId> {
-    let origin = row.fields.iter().find(|(name, _)| name == FIELD_ORIGIN).map(|(_, value)| value);
+    let origin = row
+        .fields
+        .iter()
+        .find(|(name, _)| name == FIELD_ORIGIN)
+        .map(|(_, value)| value);
     match origin {
         Some(value) => std::str::from_utf8(value).ok()?.parse().ok(),
         None => (row.origin_stream == source).then_some(row.origin_id),
@@ -272,18 +315,26 @@ fn root(row: &DeadRow, source: &str) -> Option<EntryId> {
 
 fn check_open(context: &Context) -> Result<(), Error> {
     if context.handle.is_draining() || context.shutdown.is_cancelled() {
-        return Err(Error::new(Code::Unavailable, "the daemon is draining").hint("push again after: pipectl up"));
+        return Err(Error::new(Code::Unavailable, "the daemon is draining")
+            .hint("push again after: pipectl up"));
     }
     Ok(())
 }
 
 fn unknown(session: &str) -> Error {
-    Error::new(Code::NotFound, format!("no input {} is open on this connection", quote(session)))
-        .hint("open one with ingest.open")
+    Error::new(
+        Code::NotFound,
+        format!("no input {} is open on this connection", quote(session)),
+    )
+    .hint("open one with ingest.open")
 }
 
 /// The event as the store takes it, and its bytes.
-fn admission(event: &IngestEvent, config: &Config, now_us: u64) -> Result<(Admission, usize), String> {
+fn admission(
+    event: &IngestEvent,
+    config: &Config,
+    now_us: u64,
+) -> Result<(Admission, usize), String> {
     if event.id.len() != 32 || !event.id.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(format!("id {} is not 32 hex digits", quote(&event.id)));
     }
@@ -292,10 +343,16 @@ fn admission(event: &IngestEvent, config: &Config, now_us: u64) -> Result<(Admis
     if !config.event.id.is_empty() {
         // The window knows the event by the field's bytes, as the first stage will.
         id = Some(event_id(event.id.as_bytes()));
-        fields.push((Bytes::from(config.event.id.clone()), Bytes::from(event.id.clone())));
+        fields.push((
+            Bytes::from(config.event.id.clone()),
+            Bytes::from(event.id.clone()),
+        ));
     }
     let decoded = |value: &pipectl_shared::rpc::Bytes, name: &str| {
-        value.decode().map(Bytes::from).ok_or_else(|| format!("the base64 of {} is broken", quote(name)))
+        value
+            .decode()
+            .map(Bytes::from)
+            .ok_or_else(|| format!("the base64 of {} is broken", quote(name)))
     };
     for (role, value) in &event.roles {
         let event = &config.event;
@@ -319,9 +376,21 @@ fn admission(event: &IngestEvent, config: &Config, now_us: u64) -> Result<(Admis
         }
         fields.push((Bytes::from(name.clone()), decoded(value, name)?));
     }
-    fields.push((Bytes::from_static(FIELD_SENT), Bytes::from(now_us.to_string())));
-    let size = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-    Ok((Admission { event_id: id, fields }, size))
+    fields.push((
+        Bytes::from_static(FIELD_SENT),
+        Bytes::from(now_us.to_string()),
+    ));
+    let size = fields
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    Ok((
+        Admission {
+            event_id: id,
+            fields,
+        },
+        size,
+    ))
 }
 
 /// Why events are not taken now, as the last Snapshot (a second old at most) has it; `None` = they are.
@@ -331,7 +400,10 @@ fn pressure(context: &Context) -> Option<String> {
     if let (Some(used), Some(max)) = (redis.used_memory_bytes, redis.max_memory_bytes)
         && max > 0
     {
-        #[expect(clippy::cast_precision_loss, reason = "a share of memory needs no exact bytes")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a share of memory needs no exact bytes"
+        )]
         let share = used as f64 / max as f64;
         if share > context.config.ingest.shed_at {
             return Some(format!("redis uses {:.0} % of its memory", share * 100.0));
@@ -341,11 +413,21 @@ fn pressure(context: &Context) -> Option<String> {
     if max_lag == 0 {
         return None;
     }
-    let readers = context.layout.stages.iter().filter(|stage| stage.reads_source);
-    let lags = readers.filter_map(|stage| snapshot.status.stages.iter().find(|s| s.name == stage.name));
-    lags.filter_map(|stage| stage.lag.filter(|lag| *lag > max_lag).map(|lag| (&stage.name, lag)))
-        .max_by_key(|(_, lag)| *lag)
-        .map(|(name, lag)| format!("stage {name} lags by {lag} entries"))
+    let readers = context
+        .layout
+        .stages
+        .iter()
+        .filter(|stage| stage.reads_source);
+    let lags =
+        readers.filter_map(|stage| snapshot.status.stages.iter().find(|s| s.name == stage.name));
+    lags.filter_map(|stage| {
+        stage
+            .lag
+            .filter(|lag| *lag > max_lag)
+            .map(|lag| (&stage.name, lag))
+    })
+    .max_by_key(|(_, lag)| *lag)
+    .map(|(name, lag)| format!("stage {name} lags by {lag} entries"))
 }
 
 fn why_not(error: &StoreError) -> String {
@@ -355,9 +437,18 @@ fn why_not(error: &StoreError) -> String {
 /// Meters, and the ledger's `rejected`: each refused event counts once a push, so an event that is pushed again and
 /// refused again counts again. Whether a client gives up in the end cannot be known here.
 async fn note(context: &Context, owed: &Owed, pushed: &IngestPushed) {
-    if let Some(source) = context.handle.sources.iter().find(|source| source.kind == "ingest") {
-        source.sent.fetch_add(pushed.accepted - pushed.deduplicated, Ordering::Relaxed);
-        source.rejected.fetch_add(pushed.rejected, Ordering::Relaxed);
+    if let Some(source) = context
+        .handle
+        .sources
+        .iter()
+        .find(|source| source.kind == "ingest")
+    {
+        source
+            .sent
+            .fetch_add(pushed.accepted - pushed.deduplicated, Ordering::Relaxed);
+        source
+            .rejected
+            .fetch_add(pushed.rejected, Ordering::Relaxed);
         let state = match &pushed.reason {
             Some(why) => ("backpressure", Some(why.clone())),
             None => ("running", None),
@@ -377,7 +468,10 @@ mod tests {
     use crate::plans::testkit;
 
     fn event(id: &str) -> IngestEvent {
-        IngestEvent { id: id.to_owned(), ..IngestEvent::default() }
+        IngestEvent {
+            id: id.to_owned(),
+            ..IngestEvent::default()
+        }
     }
 
     #[test]
@@ -386,7 +480,10 @@ mod tests {
         let text = |t: &str| pipectl_shared::rpc::Bytes::Text(t.to_owned());
         let given = IngestEvent {
             id: "00112233445566778899aabbccddeeff".to_owned(),
-            roles: vec![("key".to_owned(), text("u1")), ("type".to_owned(), text("click"))],
+            roles: vec![
+                ("key".to_owned(), text("u1")),
+                ("type".to_owned(), text("click")),
+            ],
             fields: vec![
                 ("agent".to_owned(), text("x")),
                 ("_t".to_owned(), text("1")),
@@ -398,7 +495,12 @@ mod tests {
         let shown: Vec<_> = admission
             .fields
             .iter()
-            .map(|(n, v)| (String::from_utf8_lossy(n).into_owned(), String::from_utf8_lossy(v).into_owned()))
+            .map(|(n, v)| {
+                (
+                    String::from_utf8_lossy(n).into_owned(),
+                    String::from_utf8_lossy(v).into_owned(),
+                )
+            })
             .collect();
         let expected = [
             ("event_id", "00112233445566778899aabbccddeeff"),
@@ -408,16 +510,24 @@ mod tests {
             ("_t", "42"),
         ];
         assert_eq!(shown, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
-        assert_eq!(admission.event_id, Some(event_id(b"00112233445566778899aabbccddeeff")));
+        assert_eq!(
+            admission.event_id,
+            Some(event_id(b"00112233445566778899aabbccddeeff"))
+        );
     }
 
     #[test]
     fn broken_events_are_refused_with_what_is_wrong() {
         let config = testkit::config();
         let long = "0".repeat(32);
-        let binary = pipectl_shared::rpc::Bytes::Binary { b64: "%%%".to_owned() };
+        let binary = pipectl_shared::rpc::Bytes::Binary {
+            b64: "%%%".to_owned(),
+        };
         let mut role = event(&long);
-        role.roles.push(("shoe_size".to_owned(), pipectl_shared::rpc::Bytes::Text(String::new())));
+        role.roles.push((
+            "shoe_size".to_owned(),
+            pipectl_shared::rpc::Bytes::Text(String::new()),
+        ));
         let mut base64 = event(&long);
         base64.fields.push(("f".to_owned(), binary));
         for (desc, event, part) in [
@@ -428,7 +538,10 @@ mod tests {
             ("broken base64", base64, "base64"),
         ] {
             let what = admission(&event, &config, 1).unwrap_err();
-            assert!(what.contains(part) && !what.contains('\u{1b}'), "{desc}: {what}");
+            assert!(
+                what.contains(part) && !what.contains('\u{1b}'),
+                "{desc}: {what}"
+            );
         }
     }
 
@@ -445,7 +558,10 @@ mod tests {
         let row = |stream: &str, origin: u64, root: Option<&str>| DeadRow {
             origin_stream: stream.to_owned(),
             origin_id: id(origin),
-            fields: root.map(|r| (Bytes::from_static(FIELD_ORIGIN), Bytes::from(r.to_owned()))).into_iter().collect(),
+            fields: root
+                .map(|r| (Bytes::from_static(FIELD_ORIGIN), Bytes::from(r.to_owned())))
+                .into_iter()
+                .collect(),
             ..DeadRow::default()
         };
         let table = [
@@ -454,10 +570,26 @@ mod tests {
             ("between", row("events", 15, None), false),
             ("before", row("events", 9, None), false),
             ("after", row("events", 21, None), false),
-            ("of a later stage, by its root", row("{events}:enrich", 99, Some("20-0")), true),
-            ("of a later stage, another root", row("{events}:enrich", 11, Some("15-0")), false),
-            ("of a later stage, without a root", row("{events}:enrich", 11, None), false),
-            ("a root that is no id", row("events", 11, Some("\u{1b}")), false),
+            (
+                "of a later stage, by its root",
+                row("{events}:enrich", 99, Some("20-0")),
+                true,
+            ),
+            (
+                "of a later stage, another root",
+                row("{events}:enrich", 11, Some("15-0")),
+                false,
+            ),
+            (
+                "of a later stage, without a root",
+                row("{events}:enrich", 11, None),
+                false,
+            ),
+            (
+                "a root that is no id",
+                row("events", 11, Some("\u{1b}")),
+                false,
+            ),
         ];
         for (desc, row, expected) in table {
             assert_eq!(session.holds(&row, "events"), expected, "{desc}");

@@ -26,7 +26,10 @@ pub(super) fn page_limit(limit: u32) -> Result<usize, Error> {
     match limit {
         0 => Ok(100),
         1..=1_000 => Ok(limit as usize),
-        _ => Err(Error::new(Code::InvalidParams, format!("limit is {limit}, not a number from 1 to 1000"))),
+        _ => Err(Error::new(
+            Code::InvalidParams,
+            format!("limit is {limit}, not a number from 1 to 1000"),
+        )),
     }
 }
 
@@ -34,8 +37,12 @@ pub(super) async fn pending(context: &Context, params: PendingParams) -> Result<
     let limit = page_limit(params.limit)?;
     let wanted = Wanted::read(&params.select, List::Pending, &context.layout)?;
     let cursor = params.cursor.as_deref();
-    let (found, next) = pending_page(&*context.admin, &context.layout, &wanted, cursor, limit).await?;
-    let rows: Vec<_> = found.iter().map(|(stage, row)| pending_document(context, *stage, row)).collect();
+    let (found, next) =
+        pending_page(&*context.admin, &context.layout, &wanted, cursor, limit).await?;
+    let rows: Vec<_> = found
+        .iter()
+        .map(|(stage, row)| pending_document(context, *stage, row))
+        .collect();
     let n = documents::n_fitting(&rows);
     let next = match found.get(n.wrapping_sub(1)) {
         Some((stage, row)) if n < rows.len() => Some(if wanted.ids().is_empty() {
@@ -45,18 +52,39 @@ pub(super) async fn pending(context: &Context, params: PendingParams) -> Result<
         }),
         _ => next,
     };
-    Ok(json!(Page { rows: rows.into_iter().take(n).collect(), next, total: None }))
+    Ok(json!(Page {
+        rows: rows.into_iter().take(n).collect(),
+        next,
+        total: None
+    }))
 }
 
 /// Where a cut page of named ids goes on. An id that several stages hold may be told twice; none is left out.
 fn after_named(wanted: &Wanted, last: EntryId) -> String {
-    let n = wanted.ids().iter().position(|id| *id == last).map_or(0, |n| n + 1);
+    let n = wanted
+        .ids()
+        .iter()
+        .position(|id| *id == last)
+        .map_or(0, |n| n + 1);
     format!("#{n}")
 }
 
-fn pending_document(context: &Context, stage: usize, row: &PendingRow) -> pipectl_shared::snapshot::Pending {
-    let held_since = context.handle.stages.get(stage).and_then(|s| s.first_read_ms(row.id));
-    documents::pending(&context.layout.stages[stage], row, held_since, context.clock.now_ms())
+fn pending_document(
+    context: &Context,
+    stage: usize,
+    row: &PendingRow,
+) -> pipectl_shared::snapshot::Pending {
+    let held_since = context
+        .handle
+        .stages
+        .get(stage)
+        .and_then(|s| s.first_read_ms(row.id));
+    documents::pending(
+        &context.layout.stages[stage],
+        row,
+        held_since,
+        context.clock.now_ms(),
+    )
 }
 
 pub(super) async fn pending_show(context: &Context, params: ShowParams) -> Result<Value, Error> {
@@ -67,7 +95,12 @@ pub(super) async fn pending_show(context: &Context, params: ShowParams) -> Resul
     };
     let mut found = Vec::new();
     for stage in stages {
-        if let Some(row) = context.admin.pending_entry(stage, id).await.map_err(store_error)? {
+        if let Some(row) = context
+            .admin
+            .pending_entry(stage, id)
+            .await
+            .map_err(store_error)?
+        {
             found.push((stage, row));
         }
     }
@@ -78,20 +111,28 @@ pub(super) async fn pending_show(context: &Context, params: ShowParams) -> Resul
                 .hint("it may be done, or dead: pipectl dead ls"));
         }
         _ => {
-            let names: Vec<_> = found.iter().map(|(s, _)| context.layout.stages[*s].name.as_str()).collect();
+            let names: Vec<_> = found
+                .iter()
+                .map(|(s, _)| context.layout.stages[*s].name.as_str())
+                .collect();
             let message = format!("{id} is pending in the stages {}", names.join(" and "));
             return Err(Error::new(Code::InvalidParams, message).hint("say which: --stage NAME"));
         }
     };
     let mut document = pending_document(context, *stage, row);
-    document.fields = row.fields.as_ref().map(|fields| show_fields(fields, &params)).transpose()?;
+    document.fields = row
+        .fields
+        .as_ref()
+        .map(|fields| show_fields(fields, &params))
+        .transpose()?;
     Ok(json!(document))
 }
 
 pub(super) async fn dead(context: &Context, params: DeadParams) -> Result<Value, Error> {
     let limit = page_limit(params.limit)?;
     let wanted = Wanted::read(&params.select, List::Dead, &context.layout)?;
-    let (found, next) = dead_page(&*context.admin, &wanted, params.cursor.as_deref(), limit).await?;
+    let (found, next) =
+        dead_page(&*context.admin, &wanted, params.cursor.as_deref(), limit).await?;
     let rows: Vec<_> = found.iter().map(documents::dead).collect();
     let n = documents::n_fitting(&rows);
     let next = match found.get(n.wrapping_sub(1)) {
@@ -99,34 +140,58 @@ pub(super) async fn dead(context: &Context, params: DeadParams) -> Result<Value,
         Some(row) if n < rows.len() => Some(after_named(&wanted, row.id)),
         _ => next,
     };
-    Ok(json!(Page { rows: rows.into_iter().take(n).collect(), next, total: None }))
+    Ok(json!(Page {
+        rows: rows.into_iter().take(n).collect(),
+        next,
+        total: None
+    }))
 }
 
 pub(super) async fn dead_show(context: &Context, params: ShowParams) -> Result<Value, Error> {
     if params.stage.is_some() {
-        return Err(Error::new(Code::InvalidParams, "a dead letter is found by its id alone, without a stage"));
+        return Err(Error::new(
+            Code::InvalidParams,
+            "a dead letter is found by its id alone, without a stage",
+        ));
     }
     let id = entry_id(&params.id)?;
-    let row = context.admin.dead_entry(id).await.map_err(store_error)?.ok_or_else(|| {
-        Error::new(Code::NotFound, format!("there is no dead letter {id}")).hint("see: pipectl dead ls")
-    })?;
+    let row = context
+        .admin
+        .dead_entry(id)
+        .await
+        .map_err(store_error)?
+        .ok_or_else(|| {
+            Error::new(Code::NotFound, format!("there is no dead letter {id}"))
+                .hint("see: pipectl dead ls")
+        })?;
     let mut document = documents::dead(&row);
     document.fields = Some(show_fields(&row.fields, &params)?);
     Ok(json!(document))
 }
 
-fn show_fields(fields: &Fields, params: &ShowParams) -> Result<Vec<pipectl_shared::snapshot::Field>, Error> {
-    let Some(name) = &params.field else { return Ok(documents::fields(fields, SHOW_FIELDS_MAX)) };
+fn show_fields(
+    fields: &Fields,
+    params: &ShowParams,
+) -> Result<Vec<pipectl_shared::snapshot::Field>, Error> {
+    let Some(name) = &params.field else {
+        return Ok(documents::fields(fields, SHOW_FIELDS_MAX));
+    };
     let found = fields.iter().find(|(n, _)| n == name.as_bytes());
     let (name, value) = found.ok_or_else(|| {
-        Error::new(Code::NotFound, format!("{} has no field {}", params.id, quote(name)))
+        Error::new(
+            Code::NotFound,
+            format!("{} has no field {}", params.id, quote(name)),
+        )
     })?;
     Ok(vec![documents::field_part(name, value, params.offset)])
 }
 
 /// Dead letters that were not redriven, by cause, most frequent first.
 pub(super) async fn causes(context: &Context) -> Result<Value, Error> {
-    let everything = Selection { all: true, ..Selection::default() };
+    let everything = Selection {
+        all: true,
+        ..Selection::default()
+    };
     let wanted = Wanted::read(&everything, List::Dead, &context.layout)?;
     let mut causes: BTreeMap<String, Cause> = BTreeMap::new();
     let (mut n_looked, mut n_causes_left) = (0, 0_u64);
@@ -164,7 +229,11 @@ pub(super) async fn causes(context: &Context) -> Result<Value, Error> {
     n_causes_left += rows[n..].iter().map(|cause| cause.count).sum::<u64>();
     rows.truncate(n);
     let total = rows.len() as u64;
-    let mut page = json!(Page { rows, next: None, total: Some(total) });
+    let mut page = json!(Page {
+        rows,
+        next: None,
+        total: Some(total)
+    });
     // Dead letters whose cause is not among the rows, and how many were looked at where it was not all.
     if n_causes_left > 0 {
         page["truncated"] = json!({"dead": n_causes_left});

@@ -90,11 +90,19 @@ pub(super) enum ActCall {
 }
 
 const fn read_as(name: &'static str, call: Read) -> Method {
-    Method { name, role: Role::Viewer, call: Call::Read(call) }
+    Method {
+        name,
+        role: Role::Viewer,
+        call: Call::Read(call),
+    }
 }
 
 const fn act_as(name: &'static str, call: ActCall) -> Method {
-    Method { name, role: Role::Operator, call: Call::Act(call) }
+    Method {
+        name,
+        role: Role::Operator,
+        call: Call::Act(call),
+    }
 }
 
 /// Every method: the whole policy.
@@ -132,8 +140,14 @@ pub(super) static METHODS: &[Method] = &[
 /// What follows an answer.
 pub(super) enum Then {
     Nothing,
-    Stats { preset: Preset, interval_s: u64 },
-    Events { after: u64, receiver: broadcast::Receiver<Event> },
+    Stats {
+        preset: Preset,
+        interval_s: u64,
+    },
+    Events {
+        after: u64,
+        receiver: broadcast::Receiver<Event>,
+    },
     Tap(tap::Wanted),
     StopStats,
     StopEvents,
@@ -148,7 +162,11 @@ pub(super) fn find(name: &str) -> Option<&'static Method> {
 /// The answer to a method that does not exist.
 pub(super) fn unknown(name: &str) -> Error {
     let names = METHODS.iter().map(|method| method.name);
-    Error::new(Code::MethodNotFound, format!("there is no method {}", quote(name))).hint(hint_names(name, names))
+    Error::new(
+        Code::MethodNotFound,
+        format!("there is no method {}", quote(name)),
+    )
+    .hint(hint_names(name, names))
 }
 
 #[derive(Deserialize)]
@@ -164,16 +182,26 @@ fn parse<T: DeserializeOwned>(params: Value) -> Result<T, Error> {
     };
     serde_json::from_value(params).map_err(|e| {
         let text = e.to_string();
-        Error::new(Code::InvalidParams, untrusted::escape(&text[..text.floor_char_boundary(300)]))
+        Error::new(
+            Code::InvalidParams,
+            untrusted::escape(&text[..text.floor_char_boundary(300)]),
+        )
     })
 }
 
 /// Answers what changes nothing, and says what follows.
-pub(super) async fn read(session: &Arc<Session>, call: Read, params: Value) -> Result<(Value, Then), Error> {
+pub(super) async fn read(
+    session: &Arc<Session>,
+    call: Read,
+    params: Value,
+) -> Result<(Value, Then), Error> {
     let context = &session.house.context;
     let then = match call {
         Read::StatsWatch => {
-            let WatchParams { interval_ms, preset } = parse(params)?;
+            let WatchParams {
+                interval_ms,
+                preset,
+            } = parse(params)?;
             let interval_s = stats::interval_s(interval_ms);
             let answer = json!({"interval_ms": interval_s * 1_000, "preset": preset});
             return Ok((answer, Then::Stats { preset, interval_s }));
@@ -185,7 +213,10 @@ pub(super) async fn read(session: &Arc<Session>, call: Read, params: Value) -> R
             let receiver = context.journal.watch();
             let rows = context.journal.last(100);
             let after = rows.last().map_or(0, |event| event.seq);
-            return Ok((json!(events_page(rows, false)), Then::Events { after, receiver }));
+            return Ok((
+                json!(events_page(rows, false)),
+                Then::Events { after, receiver },
+            ));
         }
         Read::TapWatch => {
             let wanted = tap::Wanted::read(&parse::<TapParams>(params)?, context)?;
@@ -194,7 +225,11 @@ pub(super) async fn read(session: &Arc<Session>, call: Read, params: Value) -> R
         Read::StatsStop => Then::StopStats,
         Read::EventsStop => Then::StopEvents,
         Read::TapStop => Then::StopTap,
-        _ => return read_once(session, call, params).await.map(|answer| (answer, Then::Nothing)),
+        _ => {
+            return read_once(session, call, params)
+                .await
+                .map(|answer| (answer, Then::Nothing));
+        }
     };
     let Nothing {} = parse(params)?;
     Ok((json!({"stopped": true}), then))
@@ -249,11 +284,19 @@ async fn read_once(session: &Arc<Session>, call: Read, params: Value) -> Result<
 
 async fn aggregates(context: &Context, params: AggregatesParams) -> Result<Value, Error> {
     // One product may be beyond the greatest ones, so all are asked for then.
-    let n_top = if params.product.is_some() { 0 } else { PRODUCTS_MAX };
+    let n_top = if params.product.is_some() {
+        0
+    } else {
+        PRODUCTS_MAX
+    };
     let found = context.admin.aggregates(n_top).await.map_err(store_error)?;
     let mut document = documents::aggregates(&found, &context.config, params.product.as_deref());
     if let Some(id) = params.session {
-        let count = context.admin.session(id.as_bytes()).await.map_err(store_error)?;
+        let count = context
+            .admin
+            .session(id.as_bytes())
+            .await
+            .map_err(store_error)?;
         document["session"] = json!({"id": id, "count": count});
     }
     Ok(document)
@@ -261,14 +304,26 @@ async fn aggregates(context: &Context, params: AggregatesParams) -> Result<Value
 
 fn latency(context: &Context, params: &LatencyParams) -> Result<Value, Error> {
     if let Some(name) = &params.stage {
-        let names = || context.layout.stages.iter().map(|s| s.name.as_str()).chain(["pipeline"]);
+        let names = || {
+            context
+                .layout
+                .stages
+                .iter()
+                .map(|s| s.name.as_str())
+                .chain(["pipeline"])
+        };
         if !names().any(|known| known == name) {
             let message = format!("no stage is named {}", quote(name));
-            return Err(Error::new(Code::InvalidParams, message).hint(hint_names(name, names().collect::<Vec<_>>().into_iter())));
+            return Err(Error::new(Code::InvalidParams, message)
+                .hint(hint_names(name, names().collect::<Vec<_>>().into_iter())));
         }
     }
     let rows = context.observer.latency(params.stage.as_deref());
-    Ok(json!(Page { rows, next: None, total: None }))
+    Ok(json!(Page {
+        rows,
+        next: None,
+        total: None
+    }))
 }
 
 /// Groups and consumers as of the last tick: their states are judged in one place only, the observer.
@@ -281,7 +336,12 @@ fn groups(context: &Context) -> Value {
     });
     let left: serde_json::Map<_, _> = ["groups", "consumers"]
         .iter()
-        .filter_map(|name| snapshot.truncated.get(*name).map(|n| ((*name).to_owned(), json!(n))))
+        .filter_map(|name| {
+            snapshot
+                .truncated
+                .get(*name)
+                .map(|n| ((*name).to_owned(), json!(n)))
+        })
         .collect();
     if !left.is_empty() {
         answer["truncated"] = Value::Object(left);
@@ -295,7 +355,11 @@ fn plan_list(context: &Context, params: &PageParams) -> Result<Value, Error> {
     let total = plans.len() as u64;
     let from = match params.cursor.as_deref() {
         None => 0,
-        Some(id) => plans.iter().position(|plan| plan.id == id).map(|n| n + 1).ok_or_else(|| bad_cursor(id))?,
+        Some(id) => plans
+            .iter()
+            .position(|plan| plan.id == id)
+            .map(|n| n + 1)
+            .ok_or_else(|| bad_cursor(id))?,
     };
     let rows = &plans[from..(from + limit).min(plans.len())];
     let rows = &rows[..documents::n_fitting(rows)];
@@ -311,7 +375,11 @@ fn history(context: &Context, params: &PageParams) -> Result<Value, Error> {
     let cursor = params.cursor.as_deref();
     let (word, n) = match cursor.map(|c| c.split_once(':').unwrap_or(("after", c))) {
         None => ("newest", 0),
-        Some((word @ ("after" | "before"), n)) => (word, n.parse().map_err(|_| bad_cursor(cursor.unwrap_or_default()))?),
+        Some((word @ ("after" | "before"), n)) => (
+            word,
+            n.parse()
+                .map_err(|_| bad_cursor(cursor.unwrap_or_default()))?,
+        ),
         Some(_) => return Err(bad_cursor(cursor.unwrap_or_default())),
     };
     let is_forward = word == "after";
@@ -320,7 +388,15 @@ fn history(context: &Context, params: &PageParams) -> Result<Value, Error> {
         let is_end = rows.len() <= limit;
         rows.truncate(limit);
         let mut page = events_page(rows, true);
-        if is_end && page.rows.last().is_none_or(|last| context.journal.last(1).first().is_none_or(|e| e.seq == last.seq)) {
+        if is_end
+            && page.rows.last().is_none_or(|last| {
+                context
+                    .journal
+                    .last(1)
+                    .first()
+                    .is_none_or(|e| e.seq == last.seq)
+            })
+        {
             page.next = None;
         }
         return Ok(json!(page));
@@ -350,23 +426,38 @@ fn events_page(mut rows: Vec<Event>, is_forward: bool) -> Page<Event> {
         rows.reverse();
         rows.truncate(documents::n_fitting(&rows));
         rows.reverse();
-        rows.first().filter(|event| event.seq > 1).map(|event| format!("before:{}", event.seq))
+        rows.first()
+            .filter(|event| event.seq > 1)
+            .map(|event| format!("before:{}", event.seq))
     };
-    Page { rows, next, total: None }
+    Page {
+        rows,
+        next,
+        total: None,
+    }
 }
 
 async fn audit(context: &Context, params: &PageParams) -> Result<Value, Error> {
     let limit = lists::page_limit(params.limit)?;
-    let page = context.audit.page(params.cursor.as_deref(), limit).await.map_err(|e| match e.kind() {
-        std::io::ErrorKind::InvalidInput => bad_cursor(params.cursor.as_deref().unwrap_or_default()),
-        _ => Error::new(Code::Internal, format!("read the audit file: {e}")),
-    })?;
+    let page = context
+        .audit
+        .page(params.cursor.as_deref(), limit)
+        .await
+        .map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidInput => {
+                bad_cursor(params.cursor.as_deref().unwrap_or_default())
+            }
+            _ => Error::new(Code::Internal, format!("read the audit file: {e}")),
+        })?;
     Ok(json!(page))
 }
 
 fn bad_cursor(cursor: &str) -> Error {
-    Error::new(Code::InvalidParams, format!("{} is no cursor of this list", quote(cursor)))
-        .hint("give the `next` of the page before")
+    Error::new(
+        Code::InvalidParams,
+        format!("{} is no cursor of this list", quote(cursor)),
+    )
+    .hint("give the `next` of the page before")
 }
 
 /// Does what changes something.
@@ -379,8 +470,18 @@ pub(super) async fn act(
 ) -> Result<Value, Error> {
     if session.role < method.role {
         let error = refused(session, method.name, method.role);
-        let reason = params.get("reason").and_then(Value::as_str).map(str::to_owned);
-        session.record(method.name, &told(&params), reason, format!("refused: {}", error.message)).await;
+        let reason = params
+            .get("reason")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        session
+            .record(
+                method.name,
+                &told(&params),
+                reason,
+                format!("refused: {}", error.message),
+            )
+            .await;
         tokio::time::sleep(REFUSAL_PAUSE).await;
         return Err(error);
     }
@@ -399,7 +500,9 @@ pub(super) async fn act(
                 // From here on the plan writes its row.
                 Ok(params) => Ok(json!(context.plans.run(&params, &session.peer).await?)),
                 Err(error) => {
-                    session.record(method.name, &target, None, verdict(&Err(error.clone()))).await;
+                    session
+                        .record(method.name, &target, None, verdict(&Err(error.clone())))
+                        .await;
                     Err(error)
                 }
             }
@@ -407,16 +510,22 @@ pub(super) async fn act(
         ActCall::PlanCancel | ActCall::PlanUndo => {
             let target = told(&params);
             let result = match parse::<PlanIdParams>(params) {
-                Ok(PlanIdParams { id }) if call == ActCall::PlanCancel => context.plans.cancel(&id).await,
+                Ok(PlanIdParams { id }) if call == ActCall::PlanCancel => {
+                    context.plans.cancel(&id).await
+                }
                 Ok(PlanIdParams { id }) => context.plans.undo(&id),
                 Err(error) => Err(error),
             };
             let result = result.map(|plan| json!(plan));
-            session.record(method.name, &target, None, verdict(&result)).await;
+            session
+                .record(method.name, &target, None, verdict(&result))
+                .await;
             result
         }
         ActCall::Command => command(session, params).await,
-        ActCall::IngestOpen => ingests.open(context, parse(params)?).map(|opened| json!(opened)),
+        ActCall::IngestOpen => ingests
+            .open(context, parse(params)?)
+            .map(|opened| json!(opened)),
         ActCall::IngestPush => {
             let pushed = ingests.push(context, &house.owed, parse(params)?).await?;
             Ok(json!(pushed))
@@ -425,7 +534,14 @@ pub(super) async fn act(
             let params: IngestCloseParams = parse(params)?;
             let (sums, ended) = ingests.close(context, &params).await?;
             if let Some(ended) = ended {
-                session.record("ingest", ended.name(), None, format!("ok: {}", ended.in_words())).await;
+                session
+                    .record(
+                        "ingest",
+                        ended.name(),
+                        None,
+                        format!("ok: {}", ended.in_words()),
+                    )
+                    .await;
             }
             Ok(json!(sums))
         }
@@ -445,9 +561,15 @@ async fn command(session: &Arc<Session>, params: Value) -> Result<Value, Error> 
         Err(error) => (Err(error), false),
     };
     if !dry_run {
-        let name = if name.is_empty() { "command.run" } else { &name[..name.floor_char_boundary(64)] };
+        let name = if name.is_empty() {
+            "command.run"
+        } else {
+            &name[..name.floor_char_boundary(64)]
+        };
         let reason = reason.map(|text| text[..text.floor_char_boundary(REASON_MAX)].to_owned());
-        session.record(name, &target, reason, verdict(&result)).await;
+        session
+            .record(name, &target, reason, verdict(&result))
+            .await;
     }
     if is_refused_by_role {
         tokio::time::sleep(REFUSAL_PAUSE).await;
@@ -455,11 +577,16 @@ async fn command(session: &Arc<Session>, params: Value) -> Result<Value, Error> 
     result
 }
 
-async fn run_command(session: &Arc<Session>, params: &CommandParams) -> (Result<Value, Error>, bool) {
+async fn run_command(
+    session: &Arc<Session>,
+    params: &CommandParams,
+) -> (Result<Value, Error>, bool) {
     let context = &session.house.context;
     let commands = visible(context.test_commands);
-    let Some((command, spec)) =
-        commands.clone().map(|c| (c, (c.spec)())).find(|(_, spec)| spec.name == params.name)
+    let Some((command, spec)) = commands
+        .clone()
+        .map(|c| (c, (c.spec)()))
+        .find(|(_, spec)| spec.name == params.name)
     else {
         let names: Vec<_> = commands.map(|c| (c.spec)().name).collect();
         let message = format!("there is no command {}", quote(&params.name));
@@ -476,7 +603,10 @@ async fn run_command(session: &Arc<Session>, params: &CommandParams) -> (Result<
         Ok(checked) => checked,
         Err(error) => return (Err(error), false),
     };
-    ((command.run)(context, &checked, params.dry_run).await, false)
+    (
+        (command.run)(context, &checked, params.dry_run).await,
+        false,
+    )
 }
 
 fn refused(session: &Session, what: &str, needed: Role) -> Error {
@@ -485,9 +615,15 @@ fn refused(session: &Session, what: &str, needed: Role) -> Error {
         Role::Operator => "operator",
         Role::Admin => "admin",
     };
-    let message = format!("{what} needs role {}; this connection is {}", word(needed), word(session.role));
+    let message = format!(
+        "{what} needs role {}; this connection is {}",
+        word(needed),
+        word(session.role)
+    );
     let hint = match needed {
-        Role::Viewer | Role::Operator => "members of group pipelined-ops may act; [control] max_role may lower it",
+        Role::Viewer | Role::Operator => {
+            "members of group pipelined-ops may act; [control] max_role may lower it"
+        }
         Role::Admin => "root and the daemon's own user may; [control] max_role may lower it",
     };
     Error::new(Code::Refused, message).hint(hint)
@@ -495,9 +631,10 @@ fn refused(session: &Session, what: &str, needed: Role) -> Error {
 
 fn check_reason(reason: &Option<String>) -> Result<(), Error> {
     match reason {
-        Some(text) if text.len() > REASON_MAX => {
-            Err(Error::new(Code::InvalidParams, format!("the reason is longer than {REASON_MAX} bytes")))
-        }
+        Some(text) if text.len() > REASON_MAX => Err(Error::new(
+            Code::InvalidParams,
+            format!("the reason is longer than {REASON_MAX} bytes"),
+        )),
         _ => Ok(()),
     }
 }
@@ -506,14 +643,18 @@ fn check_reason(reason: &Option<String>) -> Result<(), Error> {
 fn verdict(result: &Result<Value, Error>) -> String {
     match result {
         Ok(_) => "ok".to_owned(),
-        Err(error) if error.is(Code::Internal) || error.is(Code::Unavailable) => format!("failed: {}", error.message),
+        Err(error) if error.is(Code::Internal) || error.is(Code::Unavailable) => {
+            format!("failed: {}", error.message)
+        }
         Err(error) => format!("refused: {}", error.message),
     }
 }
 
 /// Parameters for the audit file: `stage=count workers=4`, cut, raw.
 fn told(params: &Value) -> String {
-    let Some(object) = params.as_object() else { return String::new() };
+    let Some(object) = params.as_object() else {
+        return String::new();
+    };
     let mut text = String::new();
     for (name, value) in object.iter().filter(|(name, _)| *name != "reason") {
         let value = match value {
@@ -522,7 +663,12 @@ fn told(params: &Value) -> String {
             Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
         };
         let cut = |text: &str| text[..text.floor_char_boundary(256)].to_owned();
-        text.push_str(&format!("{}{}={}", if text.is_empty() { "" } else { " " }, cut(name), cut(&value)));
+        text.push_str(&format!(
+            "{}{}={}",
+            if text.is_empty() { "" } else { " " },
+            cut(name),
+            cut(&value)
+        ));
         if text.len() > 1_024 {
             break;
         }
@@ -551,7 +697,10 @@ mod tests {
     fn an_unknown_method_is_told_with_the_nearest_name() {
         let error = unknown("ledger.gte");
         assert!(error.is(Code::MethodNotFound));
-        assert_eq!(error.data.unwrap().hint.unwrap(), "did you mean ledger.get?");
+        assert_eq!(
+            error.data.unwrap().hint.unwrap(),
+            "did you mean ledger.get?"
+        );
         let error = unknown(&"\u{1b}[2J".repeat(100_000));
         assert!(error.message.len() < 500 && !error.message.contains('\u{1b}'));
     }

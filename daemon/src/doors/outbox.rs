@@ -41,13 +41,17 @@ struct Queue {
 
 /// What is written next.
 enum Out {
-    Line(Vec<u8>, #[expect(dead_code, reason = "held until the line is written")] Option<OwnedSemaphorePermit>),
+    Line(Vec<u8>, Option<OwnedSemaphorePermit>),
     Stats { snapshot: Arc<str>, dropped: u64 },
 }
 
 impl Outbox {
     pub(super) fn new() -> Self {
-        Self { queue: Mutex::default(), ready: Notify::new(), room: Arc::new(Semaphore::new(REPLIES_MAX)) }
+        Self {
+            queue: Mutex::default(),
+            ready: Notify::new(),
+            room: Arc::new(Semaphore::new(REPLIES_MAX)),
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -57,7 +61,9 @@ impl Outbox {
     /// Queues a reply, waiting for room. Cancel-safe: then it is not queued. Dropped when the client is gone.
     pub(super) async fn reply(&self, line: Vec<u8>) {
         let n = u32::try_from(line.len().clamp(1, REPLIES_MAX)).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(n).await else { return };
+        let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(n).await else {
+            return;
+        };
         self.queue().replies.push_back((line, Some(permit)));
         self.ready.notify_one();
     }
@@ -113,7 +119,10 @@ impl Outbox {
             return Some(Out::Line(line, None));
         }
         let dropped = queue.dropped;
-        queue.stats.take().map(|snapshot| Out::Stats { snapshot, dropped })
+        queue
+            .stats
+            .take()
+            .map(|snapshot| Out::Stats { snapshot, dropped })
     }
 
     /// Writes until [`Outbox::finish`] and everything is out (`Ok`), or the client fails or stalls (`Err`). Not cancel-safe:
@@ -124,8 +133,9 @@ impl Outbox {
                 Some(Out::Line(line, _permit)) => write_all(&mut sink, &line).await?,
                 Some(Out::Stats { snapshot, dropped }) => {
                     // The Snapshot is shared by all clients; what is this client's own is spliced in before it.
-                    let head =
-                        format!(r#"{{"jsonrpc":"2.0","method":"stats","params":{{"dropped":{dropped},"#);
+                    let head = format!(
+                        r#"{{"jsonrpc":"2.0","method":"stats","params":{{"dropped":{dropped},"#
+                    );
                     write_all(&mut sink, head.as_bytes()).await?;
                     write_all(&mut sink, snapshot.as_bytes().get(1..).unwrap_or_default()).await?;
                     write_all(&mut sink, b"}\n").await?;
@@ -177,13 +187,22 @@ mod tests {
         tokio::pin!(writing);
         let waited = timeout(Duration::from_secs(9), &mut writing).await;
         assert!(waited.is_err(), "cut too early");
-        assert!(queued_bytes(&outbox) <= 256 * 1024, "{}", queued_bytes(&outbox));
+        assert!(
+            queued_bytes(&outbox) <= 256 * 1024,
+            "{}",
+            queued_bytes(&outbox)
+        );
         assert!(outbox.queue().dropped >= 900);
-        let ended = timeout(Duration::from_secs(2), writing).await.expect("cut after 10 s");
+        let ended = timeout(Duration::from_secs(2), writing)
+            .await
+            .expect("cut after 10 s");
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         outbox.abandon();
         // Nobody waits for ever for room that will not come.
-        while let Some(done) = timeout(Duration::from_secs(1), tasks.join_next()).await.unwrap() {
+        while let Some(done) = timeout(Duration::from_secs(1), tasks.join_next())
+            .await
+            .unwrap()
+        {
             done.unwrap();
         }
         drop(client);
@@ -216,6 +235,9 @@ mod tests {
         let writer = Arc::clone(&outbox);
         tasks.spawn(async move { drop(writer.write_to(server).await) });
         let mut got = vec![0; 1_500_000];
-        timeout(Duration::from_secs(10), client.read_exact(&mut got)).await.unwrap().unwrap();
+        timeout(Duration::from_secs(10), client.read_exact(&mut got))
+            .await
+            .unwrap()
+            .unwrap();
     }
 }

@@ -8,9 +8,9 @@ use std::fs;
 use pipectl_shared::rpc::{Identity, Role};
 
 /// Group whose members may read.
-pub const GROUP_VIEWERS: &str = "pipelined";
+pub(super) const GROUP_VIEWERS: &str = "pipelined";
 /// Group whose members may act.
-pub const GROUP_OPERATORS: &str = "pipelined-ops";
+pub(super) const GROUP_OPERATORS: &str = "pipelined-ops";
 
 /// Users and groups of the system, as two files say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,18 +24,35 @@ pub struct Accounts {
 impl Accounts {
     /// Reads the system's files; one that cannot be read counts as empty. Blocks on two small local files.
     pub fn read() -> Self {
-        let text = |path| fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+        let text = |path| {
+            fs::read(path)
+                .map(|b| String::from_utf8_lossy(&b).into_owned())
+                .unwrap_or_default()
+        };
         Self::parse(&text("/etc/passwd"), &text("/etc/group"))
     }
 
     /// From the files' texts; lines that make no sense are passed over.
     pub fn parse(passwd: &str, group: &str) -> Self {
         let lines = |text: &'_ str| -> Vec<Vec<String>> {
-            text.lines().map(|l| l.split(':').map(str::to_owned).collect()).collect()
+            text.lines()
+                .map(|l| l.split(':').map(str::to_owned).collect())
+                .collect()
         };
-        let user = |f: &Vec<String>| Some((f.first()?.clone(), f.get(2)?.parse().ok()?, f.get(3)?.parse().ok()?));
+        let user = |f: &Vec<String>| {
+            Some((
+                f.first()?.clone(),
+                f.get(2)?.parse().ok()?,
+                f.get(3)?.parse().ok()?,
+            ))
+        };
         let group_of = |f: &Vec<String>| {
-            let members = f.get(3)?.split(',').map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect();
+            let members = f
+                .get(3)?
+                .split(',')
+                .map(|m| m.trim().to_owned())
+                .filter(|m| !m.is_empty())
+                .collect();
             Some((f.first()?.clone(), f.get(2)?.parse().ok()?, members))
         };
         Self {
@@ -46,17 +63,25 @@ impl Accounts {
 
     /// Id of a group by its name.
     pub fn gid(&self, group: &str) -> Option<u32> {
-        self.groups.iter().find(|(name, ..)| name == group).map(|(_, gid, _)| *gid)
+        self.groups
+            .iter()
+            .find(|(name, ..)| name == group)
+            .map(|(_, gid, _)| *gid)
     }
 
     /// Login name of a uid, or `uid:N`.
     pub fn user(&self, uid: u32) -> String {
-        self.users.iter().find(|(_, id, _)| *id == uid).map_or_else(|| format!("uid:{uid}"), |(name, ..)| name.clone())
+        self.users
+            .iter()
+            .find(|(_, id, _)| *id == uid)
+            .map_or_else(|| format!("uid:{uid}"), |(name, ..)| name.clone())
     }
 
     /// Whether a peer with this uid and primary gid is in a group.
     fn is_member(&self, uid: u32, gid: u32, group: &str) -> bool {
-        let Some((_, id, members)) = self.groups.iter().find(|(name, ..)| name == group) else { return false };
+        let Some((_, id, members)) = self.groups.iter().find(|(name, ..)| name == group) else {
+            return false;
+        };
         // Several names may share a uid; each counts.
         let mut users = self.users.iter().filter(|(_, u, _)| *u == uid);
         gid == *id || users.any(|(name, _, primary)| primary == id || members.contains(name))
@@ -78,7 +103,12 @@ impl Accounts {
 
     /// Who the peer is, for the greeting and the audit file.
     pub fn identity(&self, uid: u32, gid: u32, pid: Option<i32>) -> Identity {
-        Identity { uid, gid, pid, user: self.user(uid) }
+        Identity {
+            uid,
+            gid,
+            pid,
+            user: self.user(uid),
+        }
     }
 }
 
@@ -94,7 +124,8 @@ mod tests {
         dee:x:1003:1003::/home/dee:/bin/sh\n\
         dee2:x:1003:1003::/home/dee:/bin/sh\n\
         broken line\n:::\nbad:x:minus:1::\n";
-    const GROUP: &str = "root:x:0:\npipelined:x:950:ann, dee2\npipelined-ops:x:951:bob\nbroken\nx:y:z:w\n";
+    const GROUP: &str =
+        "root:x:0:\npipelined:x:950:ann, dee2\npipelined-ops:x:951:bob\nbroken\nx:y:z:w\n";
 
     #[test]
     fn roles_follow_uid_and_groups_and_configuration_can_only_lower() {
@@ -102,14 +133,44 @@ mod tests {
         let table = [
             ("root", 0, 0, Admin, Some(Admin)),
             ("the daemon's own uid", 900, 900, Admin, Some(Admin)),
-            ("a member of pipelined-ops", 1001, 1001, Admin, Some(Operator)),
+            (
+                "a member of pipelined-ops",
+                1001,
+                1001,
+                Admin,
+                Some(Operator),
+            ),
             ("a member of pipelined", 1000, 1000, Admin, Some(Viewer)),
-            ("pipelined as primary group in passwd", 1002, 7, Admin, Some(Viewer)),
-            ("pipelined as the peer's own group", 4242, 950, Admin, Some(Viewer)),
-            ("pipelined-ops as the peer's own group", 4242, 951, Admin, Some(Operator)),
+            (
+                "pipelined as primary group in passwd",
+                1002,
+                7,
+                Admin,
+                Some(Viewer),
+            ),
+            (
+                "pipelined as the peer's own group",
+                4242,
+                950,
+                Admin,
+                Some(Viewer),
+            ),
+            (
+                "pipelined-ops as the peer's own group",
+                4242,
+                951,
+                Admin,
+                Some(Operator),
+            ),
             ("second name of one uid", 1003, 1003, Admin, Some(Viewer)),
             ("nobody", 4242, 4242, Admin, None),
-            ("nobody, and a configuration that would allow all", 4242, 4242, Admin, None),
+            (
+                "nobody, and a configuration that would allow all",
+                4242,
+                4242,
+                Admin,
+                None,
+            ),
             ("root lowered", 0, 0, Operator, Some(Operator)),
             ("root lowered to viewer", 0, 0, Viewer, Some(Viewer)),
             ("operator lowered", 1001, 1001, Viewer, Some(Viewer)),

@@ -8,7 +8,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pipectl_shared::rpc::{Code, Error, Hello, Identity, PROTOCOL, Preset, Request, Response, Role};
+use pipectl_shared::rpc::{
+    Code, Error, Hello, Identity, PROTOCOL, Preset, Request, Response, Role,
+};
 use pipectl_shared::wire::{self, Decoder, Line, LineError};
 use serde::Serialize;
 use serde_json::Value;
@@ -48,7 +50,11 @@ pub(super) struct House {
 
 impl House {
     pub(super) fn new(context: Context) -> Self {
-        Self { context, encoder: Encoder::default(), owed: Owed::default() }
+        Self {
+            context,
+            encoder: Encoder::default(),
+            owed: Owed::default(),
+        }
     }
 }
 
@@ -165,7 +171,9 @@ impl Session {
             pipeline: context.config.name.clone(),
             pid: std::process::id(),
             time: context.clock.now_rfc3339(),
-            specs: visible(context.test_commands).map(|command| (command.spec)()).collect(),
+            specs: visible(context.test_commands)
+                .map(|command| (command.spec)())
+                .collect(),
         };
         if let Some(line) = notification("hello", &hello) {
             self.outbox.reply_now(line);
@@ -173,7 +181,11 @@ impl Session {
     }
 
     /// Reads requests until the client ends or breaks the rules.
-    async fn read(self: &Arc<Self>, mut source: impl AsyncRead + Unpin, lane: mpsc::Sender<Job>) -> End {
+    async fn read(
+        self: &Arc<Self>,
+        mut source: impl AsyncRead + Unpin,
+        lane: mpsc::Sender<Job>,
+    ) -> End {
         let mut decoder = Decoder::new();
         let mut buffer = vec![0; 16 * 1024];
         loop {
@@ -181,7 +193,8 @@ impl Session {
                 Ok(Some(line)) => self.accept(&line, &lane).await,
                 Err(too_long) => {
                     let error = Error::new(Code::TooLarge, too_long.to_string());
-                    self.send_error(Value::Null, error.hint("the connection is closed")).await;
+                    self.send_error(Value::Null, error.hint("the connection is closed"))
+                        .await;
                     return End::TooLong;
                 }
                 Ok(None) => match source.read(&mut buffer).await {
@@ -206,11 +219,19 @@ impl Session {
         let n_bytes = u32::try_from(line.bytes().len().min(IN_FLIGHT_BYTES)).unwrap_or(u32::MAX);
         let (Ok(flight), Ok(bytes)) = (
             Arc::clone(&self.flights).acquire_owned().await,
-            Arc::clone(&self.flight_bytes).acquire_many_owned(n_bytes).await,
+            Arc::clone(&self.flight_bytes)
+                .acquire_many_owned(n_bytes)
+                .await,
         ) else {
             return;
         };
-        let job = Job { id, method, params, _flight: flight, _bytes: bytes };
+        let job = Job {
+            id,
+            method,
+            params,
+            _flight: flight,
+            _bytes: bytes,
+        };
         match method.call {
             // Fails only when the lane is gone, and then the session ends, too.
             Call::Act(_) => drop(lane.send(job).await),
@@ -234,13 +255,21 @@ impl Session {
     async fn lane(self: Arc<Self>, mut jobs: mpsc::Receiver<Job>) {
         let mut ingests = Ingests::default();
         while let Some(job) = jobs.recv().await {
-            let Call::Act(call) = job.method.call else { continue };
+            let Call::Act(call) = job.method.call else {
+                continue;
+            };
             let debt = Debt::new(&self.outbox, job.id);
             let result = methods::act(&self, &mut ingests, job.method, call, job.params).await;
             debt.pay(result).await;
         }
         for ended in ingests.take_all() {
-            self.record("ingest", ended.name(), None, format!("ok: {}", ended.in_words())).await;
+            self.record(
+                "ingest",
+                ended.name(),
+                None,
+                format!("ok: {}", ended.in_words()),
+            )
+            .await;
         }
     }
 
@@ -256,7 +285,11 @@ impl Session {
                     let house = &session.house;
                     stats::watch(ticks, &house.encoder, &session.outbox, preset, interval_s).await;
                 });
-                replace(&mut self.watches().stats, handle.map(|h| (h, preset)), |(old, _)| old.abort());
+                replace(
+                    &mut self.watches().stats,
+                    handle.map(|h| (h, preset)),
+                    |(old, _)| old.abort(),
+                );
             }
             Then::Events { after, receiver } => {
                 let handle = self.spawn(async move { session.tell_events(receiver, after).await });
@@ -293,7 +326,11 @@ impl Session {
         });
     }
 
-    async fn tell_events(&self, mut events: broadcast::Receiver<pipectl_shared::snapshot::Event>, after: u64) {
+    async fn tell_events(
+        &self,
+        mut events: broadcast::Receiver<pipectl_shared::snapshot::Event>,
+        after: u64,
+    ) {
         loop {
             match events.recv().await {
                 Ok(event) if event.seq > after => self.notify("event", &event),
@@ -314,7 +351,11 @@ impl Session {
         let preset = self.watches().stats.as_ref().map(|(_, preset)| *preset);
         if let Some(preset) = preset {
             let house = &self.house;
-            self.outbox.show(house.encoder.encode(&house.context.observer.latest(), preset));
+            self.outbox.show(
+                house
+                    .encoder
+                    .encode(&house.context.observer.latest(), preset),
+            );
         }
     }
 
@@ -323,7 +364,13 @@ impl Session {
     }
 
     /// One row in the audit file; a failure is told in the journal.
-    pub(super) async fn record(&self, action: &str, target: &str, reason: Option<String>, result: String) {
+    pub(super) async fn record(
+        &self,
+        action: &str,
+        target: &str,
+        reason: Option<String>,
+        result: String,
+    ) {
         let act = Act {
             user: self.peer.user.clone(),
             uid: self.peer.uid,
@@ -349,7 +396,9 @@ impl Session {
 
     fn stop_tasks(&self) {
         // Dropping the set aborts what is in it; it also breaks the circle of session and tasks.
-        drop(std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner)));
+        drop(std::mem::take(
+            &mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner),
+        ));
     }
 }
 
@@ -367,7 +416,10 @@ struct Debt {
 
 impl Debt {
     fn new(outbox: &Arc<Outbox>, id: Value) -> Self {
-        Self { outbox: Arc::clone(outbox), id: Some(id) }
+        Self {
+            outbox: Arc::clone(outbox),
+            id: Some(id),
+        }
     }
 
     async fn pay(mut self, result: Result<Value, Error>) {
@@ -380,7 +432,10 @@ impl Debt {
 impl Drop for Debt {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
-            let error = Error::new(Code::Internal, "the request was given up before it was answered");
+            let error = Error::new(
+                Code::Internal,
+                "the request was given up before it was answered",
+            );
             self.outbox.reply_now(response(id, Err(error)));
         }
     }
@@ -393,12 +448,20 @@ fn response(id: Value, result: Result<Value, Error>) -> Vec<u8> {
             Ok(value) => (Some(value), None),
             Err(error) => (None, Some(error)),
         };
-        wire::encode(&Response { jsonrpc: "2.0".to_owned(), id, result, error })
+        wire::encode(&Response {
+            jsonrpc: "2.0".to_owned(),
+            id,
+            result,
+            error,
+        })
     };
     encode(id.clone(), result)
         .or_else(|e| {
             let error = Error::new(Code::TooLarge, format!("the answer does not fit: {e}"));
-            encode(id, Err(error.hint("ask for less: a page, one stage, one field")))
+            encode(
+                id,
+                Err(error.hint("ask for less: a page, one stage, one field")),
+            )
         })
         .unwrap_or_default()
 }
@@ -406,7 +469,12 @@ fn response(id: Value, result: Result<Value, Error>) -> Vec<u8> {
 /// A line with a notification; `None` when it does not fit a line.
 pub(super) fn notification(method: &str, params: &impl Serialize) -> Option<Vec<u8>> {
     let params = serde_json::to_value(params).ok()?;
-    let request = Request { jsonrpc: "2.0".to_owned(), id: None, method: method.to_owned(), params };
+    let request = Request {
+        jsonrpc: "2.0".to_owned(),
+        id: None,
+        method: method.to_owned(),
+        params,
+    };
     wire::encode(&request).ok()
 }
 
@@ -415,12 +483,19 @@ type Asked = (Value, String, Value);
 /// What a line asks: `None` = a notification. Errors come with the id to be answered under.
 fn request(line: &Line) -> Result<Option<Asked>, (Value, Error)> {
     let parsed: Value = line.parse().map_err(|e| {
-        let code = if matches!(e, LineError::Unexpected(_)) { Code::InvalidRequest } else { Code::Parse };
+        let code = if matches!(e, LineError::Unexpected(_)) {
+            Code::InvalidRequest
+        } else {
+            Code::Parse
+        };
         (Value::Null, Error::new(code, e.to_string()))
     })?;
     let invalid = |id: Value, what: &str| (id, Error::new(Code::InvalidRequest, what.to_owned()));
     let Value::Object(mut object) = parsed else {
-        return Err(invalid(Value::Null, "a request is an object; batches are not taken"));
+        return Err(invalid(
+            Value::Null,
+            "a request is an object; batches are not taken",
+        ));
     };
     let id = object.remove("id").unwrap_or(Value::Null);
     let is_id = match &id {
@@ -430,7 +505,10 @@ fn request(line: &Line) -> Result<Option<Asked>, (Value, Error)> {
         Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
     };
     if !is_id {
-        return Err(invalid(Value::Null, "the id of a request is a number or a text of at most 128 bytes"));
+        return Err(invalid(
+            Value::Null,
+            "the id of a request is a number or a text of at most 128 bytes",
+        ));
     }
     if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
         return Err(invalid(id, "jsonrpc is not \"2.0\""));
@@ -439,8 +517,15 @@ fn request(line: &Line) -> Result<Option<Asked>, (Value, Error)> {
         return Err(invalid(id, "a request names a method"));
     };
     if id.is_null() {
-        tracing::debug!(method = quote(&method), "a client's notification is ignored");
+        tracing::debug!(
+            method = quote(&method),
+            "a client's notification is ignored"
+        );
         return Ok(None);
     }
-    Ok(Some((id, method, object.remove("params").unwrap_or(Value::Null))))
+    Ok(Some((
+        id,
+        method,
+        object.remove("params").unwrap_or(Value::Null),
+    )))
 }

@@ -19,8 +19,15 @@ pub(super) struct Settle {
 impl Settle {
     /// Begins with the last id of the source that is waited for.
     pub(super) fn new(layout: &Layout, last: EntryId) -> Self {
-        let marks = layout.stages.iter().map(|stage| (stage.stream == layout.source).then_some(last)).collect();
-        Self { marks, settled: vec![false; layout.stages.len()] }
+        let marks = layout
+            .stages
+            .iter()
+            .map(|stage| (stage.stream == layout.source).then_some(last))
+            .collect();
+        Self {
+            marks,
+            settled: vec![false; layout.stages.len()],
+        }
     }
 
     /// Looks at the depths of one instant; true = everything is settled, from then on always.
@@ -30,14 +37,27 @@ impl Settle {
             if self.settled[index] {
                 continue;
             }
-            let (Some(mark), Some(now)) = (self.marks[index], depth.stages.get(index)) else { continue };
+            let (Some(mark), Some(now)) = (self.marks[index], depth.stages.get(index)) else {
+                continue;
+            };
             if !is_past(now, mark) {
                 continue;
             }
             self.settled[index] = true;
-            let Some(output) = &stage.output else { continue };
-            for (reader, below) in layout.stages.iter().enumerate().filter(|(_, below)| below.stream == *output) {
-                debug_assert!(reader > index, "stage {} comes before what it reads", below.name);
+            let Some(output) = &stage.output else {
+                continue;
+            };
+            for (reader, below) in layout
+                .stages
+                .iter()
+                .enumerate()
+                .filter(|(_, below)| below.stream == *output)
+            {
+                debug_assert!(
+                    reader > index,
+                    "stage {} comes before what it reads",
+                    below.name
+                );
                 self.marks[reader] = depth.stages.get(reader).map(|d| d.last_id);
             }
         }
@@ -50,7 +70,9 @@ fn is_past(now: &StageDepth, mark: EntryId) -> bool {
         // Nothing was ever emitted.
         return true;
     }
-    now.present && now.last_delivered >= mark && now.oldest_pending.is_none_or(|oldest| oldest > mark)
+    now.present
+        && now.last_delivered >= mark
+        && now.oldest_pending.is_none_or(|oldest| oldest > mark)
 }
 
 #[cfg(test)]
@@ -74,21 +96,52 @@ mod tests {
     }
 
     fn depth(stages: Vec<StageDepth>) -> Depth {
-        Depth { stages, ..Depth::default() }
+        Depth {
+            stages,
+            ..Depth::default()
+        }
     }
 
     #[test]
     fn a_mark_settles_stage_after_stage() {
         let layout = testkit::layout();
-        assert_eq!(layout.stages.len(), 2, "enrich reads the source, count reads enrich");
+        assert_eq!(
+            layout.stages.len(),
+            2,
+            "enrich reads the source, count reads enrich"
+        );
         let mut settle = Settle::new(&layout, id(10));
         let steps = [
-            ("nothing delivered", vec![stage(10, 0, 0), stage(0, 0, 0)], false),
-            ("delivered in part", vec![stage(10, 9, 4), stage(3, 3, 0)], false),
-            ("all delivered, one pending", vec![stage(10, 10, 10), stage(9, 9, 0)], false),
-            ("the first is settled, the second has not read", vec![stage(20, 20, 15), stage(110, 9, 0)], false),
-            ("the second works; newer ones do not count", vec![stage(20, 20, 15), stage(150, 120, 110)], false),
-            ("the second is past its mark", vec![stage(20, 20, 15), stage(150, 120, 111)], true),
+            (
+                "nothing delivered",
+                vec![stage(10, 0, 0), stage(0, 0, 0)],
+                false,
+            ),
+            (
+                "delivered in part",
+                vec![stage(10, 9, 4), stage(3, 3, 0)],
+                false,
+            ),
+            (
+                "all delivered, one pending",
+                vec![stage(10, 10, 10), stage(9, 9, 0)],
+                false,
+            ),
+            (
+                "the first is settled, the second has not read",
+                vec![stage(20, 20, 15), stage(110, 9, 0)],
+                false,
+            ),
+            (
+                "the second works; newer ones do not count",
+                vec![stage(20, 20, 15), stage(150, 120, 110)],
+                false,
+            ),
+            (
+                "the second is past its mark",
+                vec![stage(20, 20, 15), stage(150, 120, 111)],
+                true,
+            ),
         ];
         for (desc, stages, expected) in steps {
             assert_eq!(settle.look(&layout, &depth(stages)), expected, "{desc}");
@@ -116,7 +169,10 @@ mod tests {
     fn a_missing_group_or_an_empty_depth_settles_nothing() {
         let layout = testkit::layout();
         let mut settle = Settle::new(&layout, id(10));
-        let gone = StageDepth { present: false, ..stage(10, 10, 0) };
+        let gone = StageDepth {
+            present: false,
+            ..stage(10, 10, 0)
+        };
         assert!(!settle.look(&layout, &depth(vec![gone, stage(0, 0, 0)])));
         assert!(!settle.look(&layout, &depth(vec![])));
     }

@@ -22,7 +22,7 @@ use super::session::{self, House};
 use crate::commands::Context;
 
 /// Longest path in bytes: the kernel takes 107, and messages and temporary names need some of it.
-pub const PATH_MAX: usize = 100;
+pub(super) const PATH_MAX: usize = 100;
 /// A live daemon accepts at once; who does not within this time has a full backlog, which is a sign of life, too.
 const CONNECT_WAIT: Duration = Duration::from_secs(1);
 /// How long sessions may take to say their last words.
@@ -89,7 +89,11 @@ pub async fn bind(path: &Path, accounts: &Accounts) -> Result<Bound, BindError> 
     let (Some(folder), Some(_)) = (path.parent(), path.file_name()) else {
         return Err(BindError::NoName(path.to_owned()));
     };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
     let n_bytes = path.as_os_str().len();
     if n_bytes > PATH_MAX {
         return Err(BindError::TooLong(path.to_owned(), n_bytes));
@@ -113,12 +117,19 @@ pub async fn bind(path: &Path, accounts: &Accounts) -> Result<Bound, BindError> 
     let private = Private::new(folder).map_err(io)?;
     let temporary = private.0.join("s");
     let listener = UnixListener::bind(&temporary).map_err(io)?;
-    let is_shared = gid.is_some_and(|gid| std::os::unix::fs::chown(&temporary, None, Some(gid)).is_ok());
+    let is_shared =
+        gid.is_some_and(|gid| std::os::unix::fs::chown(&temporary, None, Some(gid)).is_ok());
     let mode = if is_shared { 0o660 } else { 0o600 };
     fs::set_permissions(&temporary, fs::Permissions::from_mode(mode)).map_err(io)?;
     let metadata = fs::symlink_metadata(&temporary).map_err(io)?;
     fs::rename(&temporary, path).map_err(io)?;
-    Ok(Bound { listener, path: path.to_owned(), file: (metadata.dev(), metadata.ino()), own_uid, is_shared })
+    Ok(Bound {
+        listener,
+        path: path.to_owned(),
+        file: (metadata.dev(), metadata.ino()),
+        own_uid,
+        is_shared,
+    })
 }
 
 /// Makes the folder where it is missing; one that exists is left as it is (systemd's, the user's).
@@ -126,7 +137,10 @@ fn make_folder(folder: &Path, gid: Option<u32>) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     if gid.is_some_and(|gid| std::os::unix::fs::chown(folder, None, Some(gid)).is_ok()) {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o750))?;
     }
@@ -152,8 +166,17 @@ async fn check_place(path: &Path, own_uid: u32) -> Result<(), BindError> {
         return foreign("another user's socket");
     }
     match timeout(CONNECT_WAIT, UnixStream::connect(path)).await {
-        Ok(Err(e)) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Ok(()),
-        Ok(Err(e)) if e.kind() != io::ErrorKind::WouldBlock => Err(BindError::Io(path.to_owned(), e)),
+        Ok(Err(e))
+            if matches!(
+                e.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ) =>
+        {
+            Ok(())
+        }
+        Ok(Err(e)) if e.kind() != io::ErrorKind::WouldBlock => {
+            Err(BindError::Io(path.to_owned(), e))
+        }
         _ => Err(BindError::Live(path.to_owned())),
     }
 }
@@ -234,19 +257,37 @@ fn admit(
     };
     // Those that ended meanwhile do not count.
     while sessions.try_join_next().is_some() {}
-    let reserved = if role == Role::Admin { 0 } else { FOR_ADMINS.min(max / 2) };
+    let reserved = if role == Role::Admin {
+        0
+    } else {
+        FOR_ADMINS.min(max / 2)
+    };
     if sessions.len() >= max - reserved {
         let message = format!("{} clients are connected already", sessions.len());
-        refuse(&stream, Error::new(Code::Busy, message).hint("close some, or raise [control] max_clients"));
+        refuse(
+            &stream,
+            Error::new(Code::Busy, message).hint("close some, or raise [control] max_clients"),
+        );
         return;
     }
     let identity = accounts.identity(peer.uid(), peer.gid(), peer.pid());
-    sessions.spawn(session::run(stream, identity, role, Arc::clone(house), closed.clone()));
+    sessions.spawn(session::run(
+        stream,
+        identity,
+        role,
+        Arc::clone(house),
+        closed.clone(),
+    ));
 }
 
 /// One error line to a peer that gets no session. A fresh socket takes it at once; if not, the peer learns nothing.
 fn refuse(stream: &UnixStream, error: Error) {
-    let response = Response { jsonrpc: "2.0".to_owned(), id: Value::Null, result: None, error: Some(error) };
+    let response = Response {
+        jsonrpc: "2.0".to_owned(),
+        id: Value::Null,
+        result: None,
+        error: Some(error),
+    };
     if let Ok(line) = wire::encode(&response) {
         let _ = stream.try_write(&line);
     }

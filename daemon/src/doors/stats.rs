@@ -70,7 +70,9 @@ fn overview(snapshot: &Snapshot) -> Snapshot {
 
 /// Only the `status` document, and what was left of it where even that is too large.
 fn line(snapshot: &Snapshot) -> String {
-    let head = |status| json!({"seq": snapshot.seq, "ts_ms": snapshot.ts_ms, "status": status}).to_string();
+    let head = |status| {
+        json!({"seq": snapshot.seq, "ts_ms": snapshot.ts_ms, "status": status}).to_string()
+    };
     let text = head(json!(snapshot.status));
     if text.len() <= SNAPSHOT_MAX {
         return text;
@@ -80,16 +82,26 @@ fn line(snapshot: &Snapshot) -> String {
     status.stages = Vec::new();
     status.alerts = Vec::new();
     status.chaos = None;
-    for text in [&mut status.reason, &mut status.redis.error].into_iter().flatten() {
+    for text in [&mut status.reason, &mut status.redis.error]
+        .into_iter()
+        .flatten()
+    {
         text.truncate(text.floor_char_boundary(1_024));
     }
-    status.redis.url.truncate(status.redis.url.floor_char_boundary(1_024));
-    json!({"seq": snapshot.seq, "ts_ms": snapshot.ts_ms, "status": status, "truncated": truncated}).to_string()
+    status
+        .redis
+        .url
+        .truncate(status.redis.url.floor_char_boundary(1_024));
+    json!({"seq": snapshot.seq, "ts_ms": snapshot.ts_ms, "status": status, "truncated": truncated})
+        .to_string()
 }
 
 /// The whole seconds between two Snapshots that an interval means.
 pub(super) fn interval_s(interval_ms: u64) -> u64 {
-    INTERVALS_S.into_iter().find(|s| interval_ms <= s * 1_000).unwrap_or(10)
+    INTERVALS_S
+        .into_iter()
+        .find(|s| interval_ms <= s * 1_000)
+        .unwrap_or(10)
 }
 
 /// Puts Snapshots into the outbox: one at once, then one whenever a multiple of the interval has passed in base ticks, so
@@ -115,7 +127,6 @@ pub(super) async fn watch(
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use pipectl_shared::snapshot::{Bucket, Consumer, Latency, Stage};
@@ -123,12 +134,21 @@ mod tests {
     use super::*;
 
     fn snapshot() -> Arc<Snapshot> {
-        let bucket = Bucket { le_ms: 1.0, count: 2 };
+        let bucket = Bucket {
+            le_ms: 1.0,
+            count: 2,
+        };
         let snapshot = Snapshot {
             seq: 7,
             consumers: vec![Consumer::default()],
-            latency: vec![Latency { buckets: vec![bucket], ..Latency::default() }],
-            host: Host { name: "here".to_owned(), ..Host::default() },
+            latency: vec![Latency {
+                buckets: vec![bucket],
+                ..Latency::default()
+            }],
+            host: Host {
+                name: "here".to_owned(),
+                ..Host::default()
+            },
             ..Snapshot::default()
         };
         Arc::new(snapshot)
@@ -136,7 +156,15 @@ mod tests {
 
     #[test]
     fn intervals_round_up_to_1_2_5_or_10_s() {
-        let table = [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (2_500, 5), (5_001, 10), (u64::MAX, 10)];
+        let table = [
+            (0, 1),
+            (1, 1),
+            (1_000, 1),
+            (1_001, 2),
+            (2_500, 5),
+            (5_001, 10),
+            (u64::MAX, 10),
+        ];
         for (ms, s) in table {
             assert_eq!(interval_s(ms), s, "{ms} ms");
         }
@@ -146,18 +174,30 @@ mod tests {
     fn each_preset_of_a_tick_is_encoded_once_and_can_be_read_back() {
         let encoder = Encoder::default();
         let tick = snapshot();
-        for (preset, n_consumers, n_buckets, host) in
-            [(Preset::Full, 1, Some(1), "here"), (Preset::Overview, 0, Some(0), ""), (Preset::Line, 0, None, "")]
-        {
+        for (preset, n_consumers, n_buckets, host) in [
+            (Preset::Full, 1, Some(1), "here"),
+            (Preset::Overview, 0, Some(0), ""),
+            (Preset::Line, 0, None, ""),
+        ] {
             let text = encoder.encode(&tick, preset);
-            assert!(Arc::ptr_eq(&text, &encoder.encode(&tick, preset)), "{preset:?} encoded twice");
+            assert!(
+                Arc::ptr_eq(&text, &encoder.encode(&tick, preset)),
+                "{preset:?} encoded twice"
+            );
             let read: Snapshot = serde_json::from_str(&text).unwrap();
             assert_eq!(read.seq, 7);
             assert_eq!(read.consumers.len(), n_consumers, "{preset:?}");
-            assert_eq!(read.latency.first().map(|l| l.buckets.len()), n_buckets, "{preset:?}");
+            assert_eq!(
+                read.latency.first().map(|l| l.buckets.len()),
+                n_buckets,
+                "{preset:?}"
+            );
             assert_eq!(read.host.name, host, "{preset:?}");
         }
-        let next = Arc::new(Snapshot { seq: 8, ..Snapshot::clone(&tick) });
+        let next = Arc::new(Snapshot {
+            seq: 8,
+            ..Snapshot::clone(&tick)
+        });
         let read: Snapshot = serde_json::from_str(&encoder.encode(&next, Preset::Full)).unwrap();
         assert_eq!(read.seq, 8, "a new tick is encoded anew");
     }
@@ -165,10 +205,22 @@ mod tests {
     #[test]
     fn no_snapshot_is_larger_than_64_kib_whatever_is_in_it() {
         let mut huge = Snapshot::clone(&snapshot());
-        huge.consumers = vec![Consumer { name: "x".repeat(1_000), ..Consumer::default() }; 500];
+        huge.consumers = vec![
+            Consumer {
+                name: "x".repeat(1_000),
+                ..Consumer::default()
+            };
+            500
+        ];
         let encoder = Encoder::default();
         assert!(encoder.encode(&Arc::new(huge.clone()), Preset::Full).len() <= SNAPSHOT_MAX);
-        huge.status.stages = vec![Stage { name: "x".repeat(1_000), ..Stage::default() }; 500];
+        huge.status.stages = vec![
+            Stage {
+                name: "x".repeat(1_000),
+                ..Stage::default()
+            };
+            500
+        ];
         huge.status.reason = Some("é".repeat(100_000));
         for preset in [Preset::Full, Preset::Overview, Preset::Line] {
             let text = Encoder::default().encode(&Arc::new(huge.clone()), preset);
@@ -179,12 +231,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_watcher_gets_one_at_once_and_then_those_of_its_interval() {
-        let (tell, ticks) = watch::channel(Arc::new(Snapshot { seq: 3, ..Snapshot::default() }));
+        let (tell, ticks) = watch::channel(Arc::new(Snapshot {
+            seq: 3,
+            ..Snapshot::default()
+        }));
         let (encoder, outbox) = (Encoder::default(), Outbox::new());
         let (client, server) = tokio::io::duplex(64 * 1024);
         let telling = async {
+            tokio::task::yield_now().await;
             for seq in 4..=11 {
-                tell.send_replace(Arc::new(Snapshot { seq, ..Snapshot::default() }));
+                tell.send_replace(Arc::new(Snapshot {
+                    seq,
+                    ..Snapshot::default()
+                }));
                 // Lets the watcher and the writer see each tick.
                 for _ in 0..10 {
                     tokio::task::yield_now().await;
@@ -196,7 +255,7 @@ mod tests {
             watch(ticks, &encoder, &outbox, Preset::Line, 5).await;
             outbox.finish();
         };
-        let (_, _, written) = tokio::join!(telling, watching, outbox.write_to(server));
+        let ((), (), written) = tokio::join!(watching, telling, outbox.write_to(server));
         written.unwrap();
         let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(client));
         let mut seqs = Vec::new();

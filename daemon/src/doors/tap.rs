@@ -45,10 +45,19 @@ impl Wanted {
         let per_s = match params.per_s {
             0 => 20,
             n @ 1..=1_000 => n,
-            n => return Err(Error::new(Code::InvalidParams, format!("per_s is {n}, not a number from 1 to 1000"))),
+            n => {
+                return Err(Error::new(
+                    Code::InvalidParams,
+                    format!("per_s is {n}, not a number from 1 to 1000"),
+                ));
+            }
         };
         let filter = params.matching.as_deref().map(expression).transpose()?;
-        Ok(Self { stage, per_s, filter })
+        Ok(Self {
+            stage,
+            per_s,
+            filter,
+        })
     }
 
     /// What the client is answered.
@@ -70,7 +79,8 @@ pub(super) async fn watch(context: &Context, outbox: &Outbox, wanted: &Wanted) {
     loop {
         looks.tick().await;
         let now = Instant::now();
-        budget = (budget + (now - last).as_secs_f64() * f64::from(wanted.per_s)).min(f64::from(wanted.per_s));
+        budget = (budget + (now - last).as_secs_f64() * f64::from(wanted.per_s))
+            .min(f64::from(wanted.per_s));
         last = now;
         let looked = look(context, wanted, after, &mut budget, |record| {
             let tap = Tap {
@@ -101,13 +111,18 @@ async fn look(
     budget: &mut f64,
     mut tell: impl FnMut(&Record),
 ) -> crate::store::Result<Option<EntryId>> {
-    let Some(mut after) = after else { return end_of_stream(context, wanted.stage).await.map(Some) };
+    let Some(mut after) = after else {
+        return end_of_stream(context, wanted.stage).await.map(Some);
+    };
     for _ in 0..PEEKS_MAX {
         let records = context.admin.peek(wanted.stage, after, PEEK_MAX).await?;
         let is_end = records.is_empty();
         for record in records {
             after = record.id;
-            let is_wanted = wanted.filter.as_ref().is_none_or(|filter| holds(filter, &record.fields));
+            let is_wanted = wanted
+                .filter
+                .as_ref()
+                .is_none_or(|filter| holds(filter, &record.fields));
             if is_wanted && *budget >= 1.0 {
                 *budget -= 1.0;
                 tell(&record);
@@ -126,5 +141,8 @@ async fn look(
 
 async fn end_of_stream(context: &Context, stage: usize) -> crate::store::Result<EntryId> {
     let depth = context.admin.depth().await?;
-    Ok(depth.stages.get(stage).map_or(EntryId::MIN, |stage| stage.last_id))
+    Ok(depth
+        .stages
+        .get(stage)
+        .map_or(EntryId::MIN, |stage| stage.last_id))
 }

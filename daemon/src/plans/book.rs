@@ -49,19 +49,30 @@ pub(super) struct Book {
 
 /// The frozen list as it is hashed and kept.
 pub(super) fn list(entries: &[PlanEntry]) -> String {
-    entries.iter().map(|e| format!("{} {}\n", e.stage, e.id)).collect()
+    entries
+        .iter()
+        .map(|e| format!("{} {}\n", e.stage, e.id))
+        .collect()
 }
 
 /// SHA-256 (hex) of a frozen list.
 pub(super) fn hash(list: &str) -> String {
-    Sha256::digest(list.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(list.as_bytes())
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 impl Book {
     /// Opens or creates the folder.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Self { folder: folder.to_owned() })
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+        })
     }
 
     /// Every plan that can be read, and the names of the files that could not: they stay as they are.
@@ -77,10 +88,18 @@ impl Book {
             if extension != Some("json") {
                 continue;
             }
-            let id = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+            let id = path
+                .file_stem()
+                .and_then(|s| s.to_str())
+                .unwrap_or_default();
             match self.read(id) {
                 Ok(kept) if kept.plan.id == id => plans.push(kept),
-                _ => unreadable.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned()),
+                _ => unreadable.push(
+                    path.file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned(),
+                ),
             }
         }
         self.drop_orphans()?;
@@ -91,7 +110,8 @@ impl Book {
     fn drop_orphans(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|e| e == "ids") && !path.with_extension("json").exists() {
+            if path.extension().is_some_and(|e| e == "ids") && !path.with_extension("json").exists()
+            {
                 let _ = fs::remove_file(&path);
             }
         }
@@ -100,21 +120,32 @@ impl Book {
 
     /// One plan, whole.
     pub(super) fn read(&self, id: &str) -> io::Result<Kept> {
-        Ok(serde_json::from_str(&read_bounded(&self.path(id, "json"))?)?)
+        Ok(serde_json::from_str(&read_bounded(
+            &self.path(id, "json"),
+        )?)?)
     }
 
     /// The frozen list; fails when it is not the one with this hash.
     pub(super) fn read_entries(&self, id: &str, ids_hash: &str) -> io::Result<Vec<PlanEntry>> {
         let text = read_bounded(&self.path(id, "ids"))?;
         if hash(&text) != ids_hash {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the frozen list was changed on the disk"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the frozen list was changed on the disk",
+            ));
         }
         let entry = |line: &str| {
             let (stage, id) = line.rsplit_once(' ')?;
-            Some(PlanEntry { stage: stage.to_owned(), id: id.to_owned() })
+            Some(PlanEntry {
+                stage: stage.to_owned(),
+                id: id.to_owned(),
+            })
         };
         text.lines()
-            .map(|line| entry(line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a line is no entry")))
+            .map(|line| {
+                entry(line)
+                    .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a line is no entry"))
+            })
             .collect()
     }
 
@@ -146,9 +177,16 @@ impl Book {
     fn write_file(&self, id: &str, extension: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(id, extension);
         let temporary = self.folder.join(format!("{id}.{extension}.new"));
-        let mut file =
-            OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, &path));
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&temporary, &path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
@@ -160,9 +198,14 @@ impl Book {
 
 fn read_bounded(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let n_bytes = File::open(path)?.take(FILE_MAX + 1).read_to_string(&mut text)? as u64;
+    let n_bytes = File::open(path)?
+        .take(FILE_MAX + 1)
+        .read_to_string(&mut text)? as u64;
     if n_bytes > FILE_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is larger than a plan can be"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the file is larger than a plan can be",
+        ));
     }
     Ok(text)
 }

@@ -32,13 +32,19 @@ impl Frozen {
             return Err(Error::new(Code::TooLarge, message)
                 .hint("narrow the selection: by stage, consumer, idle time, tries, cause or an expression"));
         }
-        self.entries.push(PlanEntry { stage: stage.to_owned(), id: id.to_string() });
+        self.entries.push(PlanEntry {
+            stage: stage.to_owned(),
+            id: id.to_string(),
+        });
         Ok(())
     }
 
     fn skip(&mut self, id: EntryId, reason: &str) {
         if self.skipped.len() < NAMED_MAX {
-            self.skipped.push(Skipped { id: id.to_string(), reason: reason.to_owned() });
+            self.skipped.push(Skipped {
+                id: id.to_string(),
+                reason: reason.to_owned(),
+            });
         }
     }
 }
@@ -46,14 +52,20 @@ impl Frozen {
 /// Chooses. Errors: `InvalidParams` (selection), `TooLarge`, `Unavailable` (store).
 pub(super) async fn freeze(params: &PlanParams, setup: &Setup) -> Result<Frozen, Error> {
     if params.select.is_empty() {
-        return Err(Error::new(Code::InvalidParams, "nothing is selected").hint("say which entries, or --all"));
+        return Err(Error::new(Code::InvalidParams, "nothing is selected")
+            .hint("say which entries, or --all"));
     }
     if params.to.is_some() && params.action != Action::Claim {
-        let message = format!("a {} plan is not handed to a consumer", params.action.word());
+        let message = format!(
+            "a {} plan is not handed to a consumer",
+            params.action.word()
+        );
         return Err(Error::new(Code::InvalidParams, message));
     }
     let frozen = match params.action {
-        Action::Claim | Action::Ack | Action::Retry | Action::Dead => freeze_pending(params, setup).await?,
+        Action::Claim | Action::Ack | Action::Retry | Action::Dead => {
+            freeze_pending(params, setup).await?
+        }
         Action::Redrive | Action::Purge => freeze_dead(params, setup).await?,
     };
     if let Some(to) = &params.to {
@@ -69,8 +81,14 @@ async fn freeze_pending(params: &PlanParams, setup: &Setup) -> Result<Frozen, Er
     if wanted.ids().is_empty() {
         let mut cursor = None;
         loop {
-            let (rows, next) =
-                pending_page(&*setup.admin, &setup.layout, &wanted, cursor.as_deref(), PAGE).await?;
+            let (rows, next) = pending_page(
+                &*setup.admin,
+                &setup.layout,
+                &wanted,
+                cursor.as_deref(),
+                PAGE,
+            )
+            .await?;
             for (stage, row) in rows {
                 frozen.take(name(stage), row.id)?;
             }
@@ -84,7 +102,12 @@ async fn freeze_pending(params: &PlanParams, setup: &Setup) -> Result<Frozen, Er
         let mut holders = Vec::new();
         let mut is_passed_over = false;
         for &stage in wanted.stages() {
-            if let Some(row) = setup.admin.pending_entry(stage, *id).await.map_err(store_error)? {
+            if let Some(row) = setup
+                .admin
+                .pending_entry(stage, *id)
+                .await
+                .map_err(store_error)?
+            {
                 if wanted.holds_pending(&row) {
                     holders.push(name(stage));
                 } else {
@@ -98,12 +121,15 @@ async fn freeze_pending(params: &PlanParams, setup: &Setup) -> Result<Frozen, Er
             [] => frozen.skip(*id, "no longer pending"),
             _ => {
                 let message = format!("{id} is pending in the stages {}", holders.join(" and "));
-                return Err(Error::new(Code::InvalidParams, message).hint(format!("say which: --stage {}", holders[0])));
+                return Err(Error::new(Code::InvalidParams, message)
+                    .hint(format!("say which: --stage {}", holders[0])));
             }
         }
     }
     // Chunks are of one stage each; the order within a stage stays as it was given.
-    frozen.entries.sort_by_key(|e| setup.layout.stage(&e.stage).map(|(index, _)| index));
+    frozen
+        .entries
+        .sort_by_key(|e| setup.layout.stage(&e.stage).map(|(index, _)| index));
     Ok(frozen)
 }
 
@@ -128,7 +154,10 @@ async fn freeze_dead(params: &PlanParams, setup: &Setup) -> Result<Frozen, Error
         }
     }
     for id in wanted.ids().iter().filter(|id| !seen.contains(id)) {
-        frozen.skip(*id, "no such dead letter, or it does not match the other selectors");
+        frozen.skip(
+            *id,
+            "no such dead letter, or it does not match the other selectors",
+        );
     }
     if wanted.ids().is_empty() {
         // The list is newest first; what died first is redriven first.
@@ -139,23 +168,44 @@ async fn freeze_dead(params: &PlanParams, setup: &Setup) -> Result<Frozen, Error
 
 /// `--to` must be a worker of the one stage whose entries are claimed.
 fn check_consumer(to: &str, frozen: &Frozen, setup: &Setup) -> Result<(), Error> {
-    let Some(first) = frozen.entries.first() else { return Ok(()) };
+    let Some(first) = frozen.entries.first() else {
+        return Ok(());
+    };
     if frozen.entries.iter().any(|e| e.stage != first.stage) {
-        return Err(Error::new(Code::InvalidParams, "entries of several stages cannot be handed to one consumer")
-            .hint("say which stage: --stage NAME"));
+        return Err(Error::new(
+            Code::InvalidParams,
+            "entries of several stages cannot be handed to one consumer",
+        )
+        .hint("say which stage: --stage NAME"));
     }
-    let workers = setup.handle.stage(&first.stage).map(|(_, stage)| stage.workers()).unwrap_or_default();
+    let workers = setup
+        .handle
+        .stage(&first.stage)
+        .map(|(_, stage)| stage.workers())
+        .unwrap_or_default();
     if workers.iter().any(|w| w.consumer == to) {
         return Ok(());
     }
-    let message = format!("{} is no worker of stage {} in this daemon", quote(to), first.stage);
+    let message = format!(
+        "{} is no worker of stage {} in this daemon",
+        quote(to),
+        first.stage
+    );
     let hint = hint_names(to, workers.iter().map(|w| w.consumer.as_str()));
     Err(Error::new(Code::InvalidParams, message).hint(hint))
 }
 
 /// The plan around a frozen list.
-pub(super) fn kept(id: &str, params: PlanParams, frozen: &Frozen, ids_hash: String, now: u64, by: &str) -> Kept {
-    let expires_ms = now.saturating_add(u64::try_from(EXPIRES_AFTER.as_millis()).unwrap_or(u64::MAX));
+pub(super) fn kept(
+    id: &str,
+    params: PlanParams,
+    frozen: &Frozen,
+    ids_hash: String,
+    now: u64,
+    by: &str,
+) -> Kept {
+    let expires_ms =
+        now.saturating_add(u64::try_from(EXPIRES_AFTER.as_millis()).unwrap_or(u64::MAX));
     let bulk = params.select.is_bulk();
     let command = command(id, params.action, params.to.as_deref(), bulk, frozen);
     let mut select = params.select;
@@ -181,13 +231,22 @@ pub(super) fn kept(id: &str, params: PlanParams, frozen: &Frozen, ids_hash: Stri
         reason: None,
         command,
     };
-    Kept { plan, created_ms: now, expires_ms, ran_by: None }
+    Kept {
+        plan,
+        created_ms: now,
+        expires_ms,
+        ran_by: None,
+    }
 }
 
 /// The equal shell command: ids only, never text from an entry. Long lists are meant by the plan's id.
 fn command(id: &str, action: Action, to: Option<&str>, bulk: bool, frozen: &Frozen) -> String {
     let entries = &frozen.entries;
-    let confirm = if bulk { format!(" --confirm {}", entries.len()) } else { String::new() };
+    let confirm = if bulk {
+        format!(" --confirm {}", entries.len())
+    } else {
+        String::new()
+    };
     let stages: std::collections::BTreeSet<_> = entries.iter().map(|e| e.stage.as_str()).collect();
     let is_pending = action.noun() == "pending";
     if entries.is_empty() || entries.len() > IN_COMMAND_MAX || (is_pending && stages.len() > 1) {

@@ -104,8 +104,13 @@ impl Plans {
         let book = Book::open(folder)?;
         let (plans, unreadable) = book.read_all()?;
         for name in unreadable {
-            let text = format!("plan file {} cannot be read and is left as it is", quote(&name));
-            setup.journal.tell(Level::Warning, "plan.unreadable", None, text);
+            let text = format!(
+                "plan file {} cannot be read and is left as it is",
+                quote(&name)
+            );
+            setup
+                .journal
+                .tell(Level::Warning, "plan.unreadable", None, text);
         }
         let now = setup.clock.now_ms();
         let mut heads = BTreeMap::new();
@@ -116,13 +121,29 @@ impl Plans {
             }
             if kept.plan.state == State::Running {
                 kept.plan.state = State::Interrupted;
-                let text = format!("the daemon stopped when {} of {} were done", kept.plan.progress, kept.plan.matched);
-                setup.journal.tell(Level::Warning, "plan.interrupted", None, format!("plan {}: {text}", kept.plan.id));
-                setup.audit.append(&run_act(&kept, &format!("failed: interrupted: {text}")))?;
+                let text = format!(
+                    "the daemon stopped when {} of {} were done",
+                    kept.plan.progress, kept.plan.matched
+                );
+                setup.journal.tell(
+                    Level::Warning,
+                    "plan.interrupted",
+                    None,
+                    format!("plan {}: {text}", kept.plan.id),
+                );
+                setup
+                    .audit
+                    .append(&run_act(&kept, &format!("failed: interrupted: {text}")))?;
                 book.write(&kept)?;
                 book.drop_entries(&kept.plan.id);
             }
-            heads.insert(kept.plan.id.clone(), Head { kept: kept.head(), running: None });
+            heads.insert(
+                kept.plan.id.clone(),
+                Head {
+                    kept: kept.head(),
+                    running: None,
+                },
+            );
         }
         // 64: progress is told every 100 entries; a watcher that lags more sees the next one, which holds all.
         let (progress, _) = broadcast::channel(64);
@@ -152,11 +173,17 @@ impl Plans {
         let id = inner.new_id(now, &hash);
         let kept = freeze::kept(&id, params, &frozen, hash, now, &by.user);
         let plan = kept.plan.clone();
-        let head = Head { kept: kept.head(), running: None };
+        let head = Head {
+            kept: kept.head(),
+            running: None,
+        };
         let book = inner.book.clone();
-        blocking(move || book.write_entries(&kept.plan.id, &list).and_then(|()| book.write(&kept)))
-            .await
-            .map_err(|e| disk_error("write the plan", &e))?;
+        blocking(move || {
+            book.write_entries(&kept.plan.id, &list)
+                .and_then(|()| book.write(&kept))
+        })
+        .await
+        .map_err(|e| disk_error("write the plan", &e))?;
         inner.heads().insert(id, head);
         Ok(plan)
     }
@@ -165,9 +192,15 @@ impl Plans {
     pub async fn show(&self, id: &str) -> Result<Plan, Error> {
         let inner = &self.0;
         inner.tidy(inner.setup.clock.now_ms());
-        let head = inner.heads().get(id).map(|head| head.kept.plan.clone()).ok_or_else(|| unknown(id))?;
+        let head = inner
+            .heads()
+            .get(id)
+            .map(|head| head.kept.plan.clone())
+            .ok_or_else(|| unknown(id))?;
         let (book, id) = (inner.book.clone(), id.to_owned());
-        let Ok(whole) = blocking(move || book.read(&id)).await else { return Ok(head) };
+        let Ok(whole) = blocking(move || book.read(&id)).await else {
+            return Ok(head);
+        };
         // The file may be up to a second behind.
         let mut plan = whole.plan;
         if head.state != plan.state || head.progress != plan.progress {
@@ -181,7 +214,11 @@ impl Plans {
     pub fn list(&self) -> Vec<Plan> {
         let inner = &self.0;
         inner.tidy(inner.setup.clock.now_ms());
-        let mut kept: Vec<_> = inner.heads().values().map(|head| head.kept.clone()).collect();
+        let mut kept: Vec<_> = inner
+            .heads()
+            .values()
+            .map(|head| head.kept.clone())
+            .collect();
         kept.sort_by(|a, b| (b.created_ms, &b.plan.id).cmp(&(a.created_ms, &a.plan.id)));
         kept.into_iter().map(|kept| kept.plan).collect()
     }
@@ -195,7 +232,12 @@ impl Plans {
             Err(error) => {
                 let target = format!("plan {}", quote(&params.id));
                 let result = format!("refused: {}", error.message);
-                let _ = self.0.setup.audit.record(act(by, "plan.run", target, params.reason.clone(), result)).await;
+                let _ = self
+                    .0
+                    .setup
+                    .audit
+                    .record(act(by, "plan.run", target, params.reason.clone(), result))
+                    .await;
                 return Err(error);
             }
         };
@@ -203,17 +245,29 @@ impl Plans {
             let plan = self.show(&params.id).await?;
             let result = "ok: nothing done, the plan runs or ran already".to_owned();
             let target = format!("plan {}", plan.id);
-            let _ = self.0.setup.audit.record(act(by, "plan.run", target, params.reason.clone(), result)).await;
+            let _ = self
+                .0
+                .setup
+                .audit
+                .record(act(by, "plan.run", target, params.reason.clone(), result))
+                .await;
             return Ok(plan);
         };
         let (told, begun) = oneshot::channel();
         let inner = Arc::clone(&self.0);
         let id = params.id.clone();
-        self.0.tasks.spawn(async move { inner.drive(&id, told).await });
+        self.0
+            .tasks
+            .spawn(async move { inner.drive(&id, told).await });
         match begun.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(Error::new(Code::Internal, "the plan's task ended before it began")),
+            Err(_) => {
+                return Err(Error::new(
+                    Code::Internal,
+                    "the plan's task ended before it began",
+                ));
+            }
         }
         let _ = tokio::time::timeout(ANSWER_WAIT, running.done.cancelled()).await;
         self.show(&params.id).await
@@ -263,14 +317,25 @@ impl Plans {
     /// Always refused: nothing that a plan does can be taken back safely yet. An acknowledged, dead-lettered or purged
     /// entry has left the ledger's pending part, and a redriven one may be at work already. Errors: `NotFound`, `Refused`.
     pub fn undo(&self, id: &str) -> Result<Plan, Error> {
-        let action = self.0.heads().get(id).map(|head| head.kept.plan.action).ok_or_else(|| unknown(id))?;
+        let action = self
+            .0
+            .heads()
+            .get(id)
+            .map(|head| head.kept.plan.action)
+            .ok_or_else(|| unknown(id))?;
         let hint = match action {
             Action::Dead => "bring dead letters back with: pipectl dead redrive",
             Action::Redrive => "redriven entries are at work; if they fail they die again",
-            Action::Claim | Action::Retry => "the entries were handed to a worker; there is nothing to take back",
+            Action::Claim | Action::Retry => {
+                "the entries were handed to a worker; there is nothing to take back"
+            }
             Action::Ack | Action::Purge => "acknowledged and purged entries are gone for good",
         };
-        Err(Error::new(Code::Refused, format!("a {} plan cannot be undone", action.word())).hint(hint))
+        Err(Error::new(
+            Code::Refused,
+            format!("a {} plan cannot be undone", action.word()),
+        )
+        .hint(hint))
     }
 
     /// Progress of all plans from now on, without samples; a slow watcher loses the oldest.
@@ -294,7 +359,8 @@ impl Inner {
 
     fn check_open(&self) -> Result<(), Error> {
         if self.stop.is_cancelled() || self.setup.handle.is_draining() {
-            return Err(Error::new(Code::Unavailable, "the daemon is draining").hint("start it again with: pipectl up"));
+            return Err(Error::new(Code::Unavailable, "the daemon is draining")
+                .hint("start it again with: pipectl up"));
         }
         Ok(())
     }
@@ -321,18 +387,28 @@ impl Inner {
     fn make_room(&self, n_new: u64) -> Result<(), Error> {
         let mut heads = self.heads();
         let is_open = |head: &Head| matches!(head.kept.plan.state, State::Ready | State::Running);
-        let n_frozen: u64 = heads.values().filter(|h| is_open(h)).map(|h| h.kept.plan.matched).sum();
+        let n_frozen: u64 = heads
+            .values()
+            .filter(|h| is_open(h))
+            .map(|h| h.kept.plan.matched)
+            .sum();
         let busy = |what: &str| {
-            Error::new(Code::Busy, format!("too many {what}"))
-                .hint("cancel some with: pipectl plan cancel ID (they also expire after 15 minutes)")
+            Error::new(Code::Busy, format!("too many {what}")).hint(
+                "cancel some with: pipectl plan cancel ID (they also expire after 15 minutes)",
+            )
         };
         if n_frozen + n_new > FROZEN_MAX {
             return Err(busy("entries in plans that are not run"));
         }
         while heads.len() >= KEPT_MAX {
-            let oldest =
-                heads.iter().filter(|(_, h)| !is_open(h)).min_by_key(|(_, h)| h.kept.created_ms).map(|(id, _)| id.clone());
-            let Some(id) = oldest else { return Err(busy("plans that are not run")) };
+            let oldest = heads
+                .iter()
+                .filter(|(_, h)| !is_open(h))
+                .min_by_key(|(_, h)| h.kept.created_ms)
+                .map(|(id, _)| id.clone());
+            let Some(id) = oldest else {
+                return Err(busy("plans that are not run"));
+            };
             heads.remove(&id);
             self.book.remove(&id);
         }
@@ -356,39 +432,57 @@ impl Inner {
         self.tidy(self.setup.clock.now_ms());
         let mut heads = self.heads();
         let n_running = heads.values().filter(|h| h.running.is_some()).count();
-        let head = heads.get_mut(&params.id).ok_or_else(|| unknown(&params.id))?;
+        let head = heads
+            .get_mut(&params.id)
+            .ok_or_else(|| unknown(&params.id))?;
         let plan = &mut head.kept.plan;
         if params.ids_hash != plan.ids_hash {
             let message = format!("the hash given is not that of plan {}", plan.id);
-            return Err(Error::new(Code::Refused, message).hint(format!("look at it first: pipectl plan show {}", plan.id)));
+            return Err(Error::new(Code::Refused, message)
+                .hint(format!("look at it first: pipectl plan show {}", plan.id)));
         }
         match plan.state {
             State::Running | State::Done => return Ok(None),
             State::Ready => {}
             state => {
                 let message = format!("plan {} is {}", plan.id, word(state));
-                return Err(Error::new(Code::Refused, message).hint("make a new plan: what matches may have changed"));
+                return Err(Error::new(Code::Refused, message)
+                    .hint("make a new plan: what matches may have changed"));
             }
         }
         match params.confirm {
             Some(n) if n != plan.matched => {
-                let message = format!("plan {} matches {} entries, the confirmation says {n}", plan.id, plan.matched);
+                let message = format!(
+                    "plan {} matches {} entries, the confirmation says {n}",
+                    plan.id, plan.matched
+                );
                 return Err(Error::new(Code::Refused, message));
             }
             None if plan.bulk => {
-                let message = format!("plan {} is a bulk plan and needs its count confirmed", plan.id);
-                return Err(Error::new(Code::Refused, message).hint(format!("--confirm {}", plan.matched)));
+                let message = format!(
+                    "plan {} is a bulk plan and needs its count confirmed",
+                    plan.id
+                );
+                return Err(
+                    Error::new(Code::Refused, message).hint(format!("--confirm {}", plan.matched))
+                );
             }
             _ => {}
         }
         self.check_open()?;
         if n_running >= RUNNING_MAX {
-            return Err(Error::new(Code::Busy, format!("{n_running} plans run already")).hint("wait for one to end"));
+            return Err(
+                Error::new(Code::Busy, format!("{n_running} plans run already"))
+                    .hint("wait for one to end"),
+            );
         }
         plan.state = State::Running;
         plan.reason.clone_from(&params.reason);
         head.kept.ran_by = Some(by.clone());
-        let running = Running { cancel: self.stop.child_token(), done: CancellationToken::new() };
+        let running = Running {
+            cancel: self.stop.child_token(),
+            done: CancellationToken::new(),
+        };
         head.running = Some(running.clone());
         Ok(Some(running))
     }
@@ -402,7 +496,11 @@ impl Inner {
                 let error = disk_error("begin the plan", &error);
                 let failed = self.end(id, State::Cancelled);
                 if let Some(kept) = failed {
-                    let _ = self.setup.audit.record(run_act(&kept, &format!("failed: {}", error.message))).await;
+                    let _ = self
+                        .setup
+                        .audit
+                        .record(run_act(&kept, &format!("failed: {}", error.message)))
+                        .await;
                 }
                 // The peer may be gone; the row above tells it then.
                 let _ = told.send(Err(error));
@@ -410,14 +508,37 @@ impl Inner {
             }
         };
         let _ = told.send(Ok(()));
-        let Some(cancel) = self.heads().get(id).and_then(|h| h.running.clone()).map(|r| r.cancel) else { return };
-        let plan = &kept.plan;
-        let min_idle = if plan.bulk { plan.select.min_idle_ms.unwrap_or(0) } else { 0 };
-        let why = match &plan.reason {
-            Some(reason) => format!("by {}: {reason}", kept.ran_by.as_ref().map_or("an operator", |by| &by.user)),
-            None => format!("by {}", kept.ran_by.as_ref().map_or("an operator", |by| &by.user)),
+        let Some(cancel) = self
+            .heads()
+            .get(id)
+            .and_then(|h| h.running.clone())
+            .map(|r| r.cancel)
+        else {
+            return;
         };
-        let mut run = Run::new(plan.action, plan.to.clone(), Duration::from_millis(min_idle), why, entries);
+        let plan = &kept.plan;
+        let min_idle = if plan.bulk {
+            plan.select.min_idle_ms.unwrap_or(0)
+        } else {
+            0
+        };
+        let why = match &plan.reason {
+            Some(reason) => format!(
+                "by {}: {reason}",
+                kept.ran_by.as_ref().map_or("an operator", |by| &by.user)
+            ),
+            None => format!(
+                "by {}",
+                kept.ran_by.as_ref().map_or("an operator", |by| &by.user)
+            ),
+        };
+        let mut run = Run::new(
+            plan.action,
+            plan.to.clone(),
+            Duration::from_millis(min_idle),
+            why,
+            entries,
+        );
         let mut saved = Instant::now();
         while !cancel.is_cancelled() && run.step(&self.setup).await {
             self.tell(id, &run);
@@ -434,12 +555,19 @@ impl Inner {
         self.save(&kept, &run, state).await;
         self.book.drop_entries(id);
         let words = run::in_words(run.outcome());
-        let summary = format!("{}: {} of {}: {words}", word(state), run.progress(), kept.plan.matched);
+        let summary = format!(
+            "{}: {} of {}: {words}",
+            word(state),
+            run.progress(),
+            kept.plan.matched
+        );
         let is_ok = state == State::Done && run.outcome().failed == 0;
         let result = format!("{}: {summary}", if is_ok { "ok" } else { "failed" });
         let _ = self.setup.audit.record(run_act(&kept, &result)).await;
         let text = format!("plan {id} ({}) {summary}", kept.plan.action.word());
-        self.setup.journal.tell(Level::Action, "plan.ended", None, text);
+        self.setup
+            .journal
+            .tell(Level::Action, "plan.ended", None, text);
         self.tell(id, &run);
         if let Some(kept) = self.end(id, state) {
             let _ = self.progress.send(kept.plan);
@@ -448,7 +576,9 @@ impl Inner {
 
     async fn load(&self, id: &str) -> io::Result<(Kept, Vec<pipectl_shared::plan::PlanEntry>)> {
         let head = self.heads().get(id).map(|head| head.kept.clone());
-        let Some(head) = head else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(head) = head else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
         let (book, id) = (self.book.clone(), id.to_owned());
         blocking(move || {
             let mut kept = book.read(&id)?;
@@ -467,7 +597,9 @@ impl Inner {
     fn tell(&self, id: &str, run: &Run) {
         let plan = {
             let mut heads = self.heads();
-            let Some(head) = heads.get_mut(id) else { return };
+            let Some(head) = heads.get_mut(id) else {
+                return;
+            };
             let mut result = run.outcome().clone();
             result.exceptions.clear();
             head.kept.plan.progress = run.progress();
@@ -486,7 +618,9 @@ impl Inner {
         let book = self.book.clone();
         if let Err(error) = blocking(move || book.write(&kept)).await {
             let text = format!("the progress of a plan could not be written: {error}");
-            self.setup.journal.tell(Level::Warning, "plan.unwritable", None, text);
+            self.setup
+                .journal
+                .tell(Level::Warning, "plan.unwritable", None, text);
         }
     }
 
@@ -520,26 +654,56 @@ fn is_old(kept: &Kept, now: u64) -> bool {
 }
 
 fn unknown(id: &str) -> Error {
-    Error::new(Code::NotFound, format!("there is no plan {}", quote(id))).hint("see: pipectl plan ls")
+    Error::new(Code::NotFound, format!("there is no plan {}", quote(id)))
+        .hint("see: pipectl plan ls")
 }
 
 fn disk_error(what: &str, error: &io::Error) -> Error {
-    Error::new(Code::Internal, format!("{what}: {error}")).hint("is the disk of the data folder full?")
+    Error::new(Code::Internal, format!("{what}: {error}"))
+        .hint("is the disk of the data folder full?")
 }
 
 fn act(by: &Identity, action: &str, target: String, reason: Option<String>, result: String) -> Act {
-    Act { user: by.user.clone(), uid: by.uid, pid: by.pid, action: action.to_owned(), target, reason, result }
+    Act {
+        user: by.user.clone(),
+        uid: by.uid,
+        pid: by.pid,
+        action: action.to_owned(),
+        target,
+        reason,
+        result,
+    }
 }
 
 /// The audit row of a run.
 fn run_act(kept: &Kept, result: &str) -> Act {
     let plan = &kept.plan;
-    let target = format!("plan {}: {} {} entries", plan.id, plan.action.word(), plan.matched);
-    let nobody = Identity { uid: 0, gid: 0, pid: None, user: "unknown".to_owned() };
+    let target = format!(
+        "plan {}: {} {} entries",
+        plan.id,
+        plan.action.word(),
+        plan.matched
+    );
+    let nobody = Identity {
+        uid: 0,
+        gid: 0,
+        pid: None,
+        user: "unknown".to_owned(),
+    };
     let by = kept.ran_by.as_ref().unwrap_or(&nobody);
-    act(by, "plan.run", target, plan.reason.clone(), result.to_owned())
+    act(
+        by,
+        "plan.run",
+        target,
+        plan.reason.clone(),
+        result.to_owned(),
+    )
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)))
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(io::Error::other(e)))
 }

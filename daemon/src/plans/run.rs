@@ -53,7 +53,16 @@ impl Run {
         why: String,
         entries: Vec<PlanEntry>,
     ) -> Self {
-        Self { action, to, min_idle, why, entries, n_done: 0, n_failed_chunks: 0, outcome: Outcome::default() }
+        Self {
+            action,
+            to,
+            min_idle,
+            why,
+            entries,
+            n_done: 0,
+            n_failed_chunks: 0,
+            outcome: Outcome::default(),
+        }
     }
 
     pub(super) fn progress(&self) -> u64 {
@@ -67,14 +76,25 @@ impl Run {
     /// Deals with the next chunk; false = nothing is left. Not raced against a cancel: a chunk is done or not begun.
     pub(super) async fn step(&mut self, setup: &Setup) -> bool {
         let rest = &self.entries[self.n_done..];
-        let Some(first) = rest.first() else { return false };
+        let Some(first) = rest.first() else {
+            return false;
+        };
         if self.n_failed_chunks >= FAILED_CHUNKS_MAX {
             let n_left = rest.len();
-            self.count(vec![Verdict::Failed("not tried: nothing could be done before it".to_owned()); n_left]);
+            self.count(vec![
+                Verdict::Failed(
+                    "not tried: nothing could be done before it".to_owned()
+                );
+                n_left
+            ]);
             return true;
         }
         let is_pending = self.action.noun() == "pending";
-        let n = rest.iter().take(CHUNK).take_while(|e| !is_pending || e.stage == first.stage).count();
+        let n = rest
+            .iter()
+            .take(CHUNK)
+            .take_while(|e| !is_pending || e.stage == first.stage)
+            .count();
         let chunk = &rest[..n];
         let parsed: Option<Vec<EntryId>> = chunk.iter().map(|e| e.id.parse().ok()).collect();
         let mut verdicts = match parsed {
@@ -83,7 +103,11 @@ impl Run {
         };
         verdicts.resize(n, Verdict::Failed("no answer for this id".to_owned()));
         let is_failed = verdicts.iter().all(|v| matches!(v, Verdict::Failed(_)));
-        self.n_failed_chunks = if is_failed { self.n_failed_chunks + 1 } else { 0 };
+        self.n_failed_chunks = if is_failed {
+            self.n_failed_chunks + 1
+        } else {
+            0
+        };
         self.count(verdicts);
         true
     }
@@ -96,7 +120,9 @@ impl Run {
             (Action::Redrive, _) => admin.redrive(ids).await,
             (Action::Purge, _) => admin.purge(ids).await,
             (_, None) => return failed(format!("there is no stage {stage} any more")),
-            (Action::Claim, Some(_)) => return self.hand_over(setup, stage, ids, self.min_idle).await,
+            (Action::Claim, Some(_)) => {
+                return self.hand_over(setup, stage, ids, self.min_idle).await;
+            }
             (Action::Ack, Some(stage)) => admin.discard(stage, ids).await,
             (Action::Dead, Some(stage)) => admin.kill(stage, ids, &self.why).await,
             (Action::Retry, Some(stage)) => admin.release(stage, ids).await,
@@ -105,7 +131,11 @@ impl Run {
             Ok(fates) => fates,
             Err(error) => return failed(store_error(error).message),
         };
-        let done = if self.action == Action::Dead { Verdict::Dead } else { Verdict::Applied };
+        let done = if self.action == Action::Dead {
+            Verdict::Dead
+        } else {
+            Verdict::Applied
+        };
         let mut verdicts: Vec<_> = fates
             .iter()
             .map(|fate| match fate {
@@ -117,10 +147,14 @@ impl Run {
             .collect();
         if self.action == Action::Retry {
             // Released ones are handed to a worker now: merely without back-off they would wait for the next sweep.
-            let released: Vec<_> = (0..verdicts.len().min(ids.len())).filter(|n| fates[*n] == Fate::Done).collect();
+            let released: Vec<_> = (0..verdicts.len().min(ids.len()))
+                .filter(|n| fates[*n] == Fate::Done)
+                .collect();
             let released_ids: Vec<_> = released.iter().map(|n| ids[*n]).collect();
             if !released_ids.is_empty() {
-                let handed = self.hand_over(setup, stage, &released_ids, Duration::ZERO).await;
+                let handed = self
+                    .hand_over(setup, stage, &released_ids, Duration::ZERO)
+                    .await;
                 for (n, verdict) in released.into_iter().zip(handed) {
                     verdicts[n] = verdict;
                 }
@@ -129,7 +163,13 @@ impl Run {
         verdicts
     }
 
-    async fn hand_over(&self, setup: &Setup, stage: &str, ids: &[EntryId], min_idle: Duration) -> Vec<Verdict> {
+    async fn hand_over(
+        &self,
+        setup: &Setup,
+        stage: &str,
+        ids: &[EntryId],
+        min_idle: Duration,
+    ) -> Vec<Verdict> {
         let failed = |text: String| vec![Verdict::Failed(text); ids.len()];
         let Some((_, stage)) = setup.handle.stage(stage) else {
             return failed(format!("stage {stage} does not run in this daemon"));
@@ -140,7 +180,10 @@ impl Run {
             Ok(Err(text)) => failed(text),
             Ok(Ok(handed)) => {
                 let mut verdicts: Vec<_> = handed.into_iter().map(verdict).collect();
-                verdicts.resize(ids.len(), Verdict::Failed("the worker gave no answer for this id".to_owned()));
+                verdicts.resize(
+                    ids.len(),
+                    Verdict::Failed("the worker gave no answer for this id".to_owned()),
+                );
                 verdicts
             }
         }
@@ -156,31 +199,44 @@ impl Run {
                 Verdict::Applied => (&mut outcome.applied, None),
                 Verdict::Dead => {
                     let asked = self.action == Action::Dead;
-                    (&mut outcome.dead, (!asked).then(|| "became a dead letter".to_owned()))
+                    (
+                        &mut outcome.dead,
+                        (!asked).then(|| "became a dead letter".to_owned()),
+                    )
                 }
-                Verdict::AlreadyDone if self.action.noun() == "dead" => {
-                    (&mut outcome.already_done, Some("already redriven".to_owned()))
-                }
-                Verdict::AlreadyDone => (&mut outcome.already_done, Some("no longer pending".to_owned())),
+                Verdict::AlreadyDone if self.action.noun() == "dead" => (
+                    &mut outcome.already_done,
+                    Some("already redriven".to_owned()),
+                ),
+                Verdict::AlreadyDone => (
+                    &mut outcome.already_done,
+                    Some("no longer pending".to_owned()),
+                ),
                 Verdict::Trimmed => (&mut outcome.trimmed, Some("trimmed".to_owned())),
                 Verdict::NotFound => (&mut outcome.not_found, Some(not_found.to_owned())),
-                Verdict::Waiting => {
-                    (&mut outcome.waiting, Some("handed to a worker, not committed yet".to_owned()))
-                }
+                Verdict::Waiting => (
+                    &mut outcome.waiting,
+                    Some("handed to a worker, not committed yet".to_owned()),
+                ),
                 Verdict::Failed(why) => (&mut outcome.failed, Some(why)),
             };
             *counter += 1;
             if let Some(reason) = reason
                 && outcome.exceptions.len() < NAMED_MAX
             {
-                outcome.exceptions.push(Skipped { id: id.clone(), reason });
+                outcome.exceptions.push(Skipped {
+                    id: id.clone(),
+                    reason,
+                });
             }
         }
     }
 
     fn not_found(&self) -> &'static str {
         match self.action {
-            Action::Claim if !self.min_idle.is_zero() => "no longer pending, or not idle for long enough",
+            Action::Claim if !self.min_idle.is_zero() => {
+                "no longer pending, or not idle for long enough"
+            }
             Action::Claim | Action::Ack | Action::Retry | Action::Dead => "no longer pending",
             Action::Redrive | Action::Purge => "no such dead letter any more",
         }
@@ -210,6 +266,14 @@ pub(super) fn in_words(outcome: &Outcome) -> String {
         ("failed", outcome.failed),
         ("waiting", outcome.waiting),
     ];
-    let told: Vec<_> = counts.iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!("{word} {n}")).collect();
-    if told.is_empty() { "nothing done".to_owned() } else { told.join(", ") }
+    let told: Vec<_> = counts
+        .iter()
+        .filter(|(_, n)| *n > 0)
+        .map(|(word, n)| format!("{word} {n}"))
+        .collect();
+    if told.is_empty() {
+        "nothing done".to_owned()
+    } else {
+        told.join(", ")
+    }
 }

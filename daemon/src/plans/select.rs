@@ -57,8 +57,11 @@ impl Wanted {
                 List::Pending => ("pending entries", "dead"),
                 List::Dead => ("dead letters", "pending"),
             };
-            return Err(Error::new(Code::InvalidParams, format!("{name} does not select {noun}"))
-                .hint(format!("it is a selector of: pipectl {other} ls")));
+            return Err(Error::new(
+                Code::InvalidParams,
+                format!("{name} does not select {noun}"),
+            )
+            .hint(format!("it is a selector of: pipectl {other} ls")));
         }
         let stages = match &select.stage {
             None => (0..layout.stages.len()).collect(),
@@ -66,7 +69,8 @@ impl Wanted {
         };
         if select.ids.len() > IDS_MAX {
             let message = format!("{} ids are too many (at most {IDS_MAX})", select.ids.len());
-            return Err(Error::new(Code::InvalidParams, message).hint("select by stage, consumer, cause or match"));
+            return Err(Error::new(Code::InvalidParams, message)
+                .hint("select by stage, consumer, cause or match"));
         }
         let mut seen = std::collections::HashSet::new();
         let mut ids = Vec::with_capacity(select.ids.len());
@@ -77,7 +81,12 @@ impl Wanted {
             }
         }
         let filter = select.matching.as_deref().map(expression).transpose()?;
-        Ok(Self { select: select.clone(), filter, stages, ids })
+        Ok(Self {
+            select: select.clone(),
+            filter,
+            stages,
+            ids,
+        })
     }
 
     /// The ids named one by one; empty = chosen by the other selectors.
@@ -110,8 +119,15 @@ impl Wanted {
 
     /// Whether a dead letter is wanted (its id aside).
     pub fn holds_dead(&self, row: &DeadRow) -> bool {
-        self.select.stage.as_ref().is_none_or(|stage| row.stage == *stage)
-            && self.select.cause.as_ref().is_none_or(|cause| row.cause == *cause)
+        self.select
+            .stage
+            .as_ref()
+            .is_none_or(|stage| row.stage == *stage)
+            && self
+                .select
+                .cause
+                .as_ref()
+                .is_none_or(|cause| row.cause == *cause)
             && self.holds_fields(Some(&row.fields))
     }
 
@@ -120,7 +136,11 @@ impl Wanted {
         PendingQuery {
             after,
             n_max: n_left.min(if fields { CHUNK_WITH_FIELDS } else { CHUNK }),
-            consumer: self.select.consumer.as_ref().map(|name| Bytes::copy_from_slice(name.as_bytes())),
+            consumer: self
+                .select
+                .consumer
+                .as_ref()
+                .map(|name| Bytes::copy_from_slice(name.as_bytes())),
             min_idle: Duration::from_millis(self.select.min_idle_ms.unwrap_or(0)),
             fields,
         }
@@ -130,21 +150,30 @@ impl Wanted {
 /// Reads an expression. Errors: `InvalidParams`, saying where.
 pub fn expression(source: &str) -> Result<Expression, Error> {
     Expression::parse(source).map_err(|e| {
-        Error::new(Code::InvalidParams, format!("read expression {}: {e}", quote(source)))
-            .hint("for example: value > 200 and event_type = purchase")
+        Error::new(
+            Code::InvalidParams,
+            format!("read expression {}: {e}", quote(source)),
+        )
+        .hint("for example: value > 200 and event_type = purchase")
     })
 }
 
 /// Whether an expression holds for these fields; of a name that repeats the first counts.
 pub fn holds(filter: &Expression, fields: &Fields) -> bool {
-    filter.holds(|name| fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_ref()))
+    filter.holds(|name| {
+        fields
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_ref())
+    })
 }
 
 /// Reads an entry id. Errors: `InvalidParams`.
 pub fn entry_id(text: &str) -> Result<EntryId, Error> {
     text.parse().map_err(|_| {
         let message = format!("{} is no entry id", quote(text));
-        Error::new(Code::InvalidParams, message).hint("milliseconds-sequence, such as 1700000000000-0")
+        Error::new(Code::InvalidParams, message)
+            .hint("milliseconds-sequence, such as 1700000000000-0")
     })
 }
 
@@ -152,7 +181,11 @@ pub fn entry_id(text: &str) -> Result<EntryId, Error> {
 pub fn stage_index(name: &str, layout: &Layout) -> Result<usize, Error> {
     layout.stage(name).map(|(index, _)| index).ok_or_else(|| {
         let names = layout.stages.iter().map(|s| s.name.as_str());
-        Error::new(Code::InvalidParams, format!("no stage is named {}", quote(name))).hint(hint_names(name, names))
+        Error::new(
+            Code::InvalidParams,
+            format!("no stage is named {}", quote(name)),
+        )
+        .hint(hint_names(name, names))
     })
 }
 
@@ -165,7 +198,12 @@ enum Place {
 
 impl Place {
     fn read(text: &str, wanted: &Wanted, layout: &Layout) -> Result<Self, Error> {
-        let bad = || Error::new(Code::InvalidParams, format!("{} is no cursor of this list", quote(text)));
+        let bad = || {
+            Error::new(
+                Code::InvalidParams,
+                format!("{} is no cursor of this list", quote(text)),
+            )
+        };
         if let Some(n) = text.strip_prefix('#') {
             return n.parse().map(Self::Named).map_err(|_| bad());
         }
@@ -174,7 +212,10 @@ impl Place {
         if !wanted.stages.contains(&stage) {
             return Err(bad());
         }
-        Ok(Self::In { stage, after: id.parse().map_err(|_| bad())? })
+        Ok(Self::In {
+            stage,
+            after: id.parse().map_err(|_| bad())?,
+        })
     }
 
     fn text(self, layout: &Layout) -> String {
@@ -194,7 +235,9 @@ pub async fn pending_page(
     cursor: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<(usize, PendingRow)>, Option<String>), Error> {
-    let place = cursor.map(|text| Place::read(text, wanted, layout)).transpose()?;
+    let place = cursor
+        .map(|text| Place::read(text, wanted, layout))
+        .transpose()?;
     let (rows, next) = if wanted.ids.is_empty() {
         let start = match place {
             Some(Place::In { stage, after }) => (stage, after),
@@ -202,7 +245,11 @@ pub async fn pending_page(
         };
         walk_pending(admin, wanted, start, limit).await?
     } else {
-        let from = if let Some(Place::Named(n)) = place { n } else { 0 };
+        let from = if let Some(Place::Named(n)) = place {
+            n
+        } else {
+            0
+        };
         named_pending(admin, wanted, from, limit).await?
     };
     Ok((rows, next.map(|place| place.text(layout))))
@@ -221,11 +268,18 @@ async fn walk_pending(
             if rows.len() >= limit || n_looked >= LOOKED_MAX {
                 return Ok((rows, Some(Place::In { stage, after })));
             }
-            let page =
-                admin.pending(stage, &wanted.query(after, limit - rows.len())).await.map_err(store_error)?;
+            let page = admin
+                .pending(stage, &wanted.query(after, limit - rows.len()))
+                .await
+                .map_err(store_error)?;
             // At least one: a store that finds nothing but goes on must not turn this into an endless loop.
             n_looked += page.rows.len().max(1);
-            rows.extend(page.rows.into_iter().filter(|row| wanted.holds_pending(row)).map(|row| (stage, row)));
+            rows.extend(
+                page.rows
+                    .into_iter()
+                    .filter(|row| wanted.holds_pending(row))
+                    .map(|row| (stage, row)),
+            );
             match page.next {
                 Some(next) if next > after => after = next,
                 _ => break,
@@ -272,7 +326,12 @@ pub async fn dead_page(
             Some(text) => text
                 .strip_prefix('#')
                 .and_then(|n| n.parse().ok())
-                .ok_or_else(|| Error::new(Code::InvalidParams, format!("{} is no cursor of this list", quote(text))))?,
+                .ok_or_else(|| {
+                    Error::new(
+                        Code::InvalidParams,
+                        format!("{} is no cursor of this list", quote(text)),
+                    )
+                })?,
         };
         for (n, id) in wanted.ids.iter().enumerate().skip(from) {
             if rows.len() >= limit {
@@ -296,7 +355,9 @@ pub async fn dead_page(
         let n_max = (limit - rows.len()).min(CHUNK_WITH_FIELDS);
         let page = admin.dead(before, n_max).await.map_err(store_error)?;
         // Only an empty answer is the end: a store may answer with less than was asked for.
-        let Some(last) = page.last() else { return Ok((rows, None)) };
+        let Some(last) = page.last() else {
+            return Ok((rows, None));
+        };
         before = last.id;
         n_looked += page.len();
         rows.extend(page.into_iter().filter(|row| wanted.holds_dead(row)));

@@ -31,7 +31,10 @@ pub(crate) fn nearest<'a>(
 }
 
 /// `did you mean X?`, or what there is.
-pub(crate) fn hint_names<'a>(name: &str, candidates: impl Iterator<Item = &'a str> + Clone) -> String {
+pub(crate) fn hint_names<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str> + Clone,
+) -> String {
     match nearest(name, candidates.clone()) {
         Some(known) => format!("did you mean {known}?"),
         None => format!("there are: {}", candidates.collect::<Vec<_>>().join(", ")),
@@ -44,7 +47,9 @@ pub(crate) fn store_error(error: StoreError) -> Error {
         StoreError::Unavailable(_) | StoreError::Loading(_) | StoreError::ReadOnly(_) => {
             "the daemon reconnects by itself; see: pipectl status"
         }
-        StoreError::OutOfMemory(_) => "raise redis.max_memory or finish what is pending; see: pipectl redis",
+        StoreError::OutOfMemory(_) => {
+            "raise redis.max_memory or finish what is pending; see: pipectl redis"
+        }
         StoreError::DiskFull(_) => "free space on the disk of Redis; see: pipectl redis",
         StoreError::GroupGone(_) => "the daemon creates the group again by itself; try again",
         StoreError::Broken(_) | StoreError::Foreign(_) | StoreError::Denied(_) => {
@@ -63,7 +68,10 @@ mod tests {
     fn a_hostile_name_is_quoted_clean_and_short() {
         let nasty = format!("\u{1b}[2J\u{202e}{}", "é".repeat(500));
         let shown = quote(&nasty);
-        assert!(!shown.contains('\u{1b}') && !shown.contains('\u{202e}'), "{shown}");
+        assert!(
+            !shown.contains('\u{1b}') && !shown.contains('\u{202e}'),
+            "{shown}"
+        );
         assert!(shown.len() < 200, "{shown}");
     }
 

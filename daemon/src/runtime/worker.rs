@@ -112,6 +112,7 @@ impl Worker {
             }
             // What it had in hand is in its own pending list, which is read first.
             waiting.clear();
+            self.release();
             self.show("starting", None);
             let ended = match self.open().await {
                 Ok(mut lane) => {
@@ -198,7 +199,7 @@ impl Worker {
                     next_sweep = Instant::now() + jitter(sweep_every, random);
                     if self.handle.is_paused() { Ok(()) } else { self.sweep(lane, waiting, random).await }
                 }
-                batch = lane.feed.next(), if !full => match batch {
+                batch = lane.feed.next(), if !full || self.stop.is_cancelled() => match batch {
                     Some(Ok(batch)) => {
                         let now_ms = self.world.clock.now_ms();
                         let entries = batch.entries.into_iter().map(|entry| (entry, now_ms)).collect();
@@ -760,6 +761,8 @@ impl Worker {
             StoreError::GroupGone(why) => {
                 if self.mender.mend(&self.settings.name, why).await.is_ok() {
                     *attempt = 0;
+                    // Somebody may destroy it again and again: never faster than this.
+                    tokio::time::sleep(STORE_BACKOFF.min).await;
                     return;
                 }
             }
