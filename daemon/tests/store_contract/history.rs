@@ -201,6 +201,8 @@ struct Book {
     events: BTreeSet<Vec<u8>>,
     /// Entries that third parties acknowledged unapplied: exactly these are unaccounted.
     ghosts: BTreeSet<(usize, EntryId)>,
+    /// A tombstone makes the server's lag depend on the gaps between ids once a group is set back; then none is.
+    has_tombstone: bool,
     /// Booked as lost.
     n_lost: u64,
     /// Since a group was set back or destroyed, trimming cannot be accounted for any more.
@@ -435,6 +437,7 @@ impl<'a> History<'a> {
                     return Ok("shared".into());
                 }
                 meddler.del(&self.stages[s].stream, &[id]).await;
+                self.book.has_tombstone = true;
                 Ok(self.name(s, id))
             }
             Step::DeleteConsumer { worker } => {
@@ -475,6 +478,9 @@ impl<'a> History<'a> {
                 let swept = admin.janitor(KEEP, Duration::ZERO).await?;
                 self.book.n_lost += swept.lost_unread;
                 Ok(format!("lost unread {}", swept.lost_unread))
+            }
+            Step::SetBack { .. } | Step::Destroy { .. } if self.book.has_tombstone => {
+                Ok("not now".into())
             }
             Step::SetBack { stage } => {
                 let stage = self.stages[stage % n_stages].clone();
@@ -563,10 +569,11 @@ impl<'a> History<'a> {
     async fn check(&self) {
         let ledger = self.bench.admin.depth().await.expect("depth").ledger;
         let n_ghosts = i64::try_from(self.book.ghosts.len()).expect("a small number");
-        assert_eq!(
-            ledger.unaccounted(),
-            n_ghosts,
-            "unaccounted is what third parties acknowledged: {}",
+        // After a reset the server does not know how much was read; then what others acknowledged may be taken for lost.
+        let least = if self.book.was_reset { 0 } else { n_ghosts };
+        assert!(
+            (least..=n_ghosts).contains(&ledger.unaccounted()),
+            "unaccounted is what third parties acknowledged, {n_ghosts}: {}",
             line(&ledger)
         );
         assert_eq!(ledger.lost, self.book.n_lost, "lost");
