@@ -49,7 +49,7 @@ for i = 1, n_stages do
 
   if base then
     -- Known before: did the stream begin anew?
-    local anew = facts.added < mark or (low and below(after(facts.last) or facts.last, low))
+    local anew = facts.added < mark or (low and below(facts.last, before(low)))
     if anew then
       local settled = settled_of(LEDGER, stage)
       local accepted
@@ -116,8 +116,10 @@ for i = 1, n_stages do
       end
     end
   end
-  if base and found and low and below(after(found['last-delivered-id']) or found['last-delivered-id'], low) then
-    call('XGROUP', 'SETID', stream, group, before(low))
+  if base and found and low and below(found['last-delivered-id'], before(low)) then
+    local rest = count_from(stream, low)
+    if rest then call('XGROUP', 'SETID', stream, group, before(low), 'ENTRIESREAD', digits(facts.added - rest))
+    else call('XGROUP', 'SETID', stream, group, before(low)) end
     mended[#mended + 1] = {'group.rewound', stage, 'group "' .. group .. '" had been set back to ' .. found['last-delivered-id'] .. '; moved on to ' .. before(low)}
   end
 end
