@@ -3,5 +3,9 @@
 //! `house.rs` starts and drives a daemon; each other file is one promise of the product.
 
 mod house;
+mod load;
+mod needs;
 
+mod access_log;
 mod first_run;
+mod kills;
