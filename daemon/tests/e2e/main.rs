@@ -9,3 +9,4 @@ mod needs;
 mod access_log;
 mod first_run;
 mod kills;
+mod life;
