@@ -124,9 +124,13 @@ impl House {
 
     /// Pid of the managed Redis.
     pub fn redis_pid(&self) -> u32 {
+        self.redis_pid_now().expect("the pid file of redis")
+    }
+
+    /// The same, while it may be starting.
+    pub fn redis_pid_now(&self) -> Option<u32> {
         let path = self.data().join("redis/redis.pid");
-        let text = std::fs::read_to_string(path).expect("the pid file of redis");
-        text.trim().parse().expect("a pid")
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
     }
 
     /// `pipectl ARGS` on this daemon.

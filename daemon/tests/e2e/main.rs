@@ -9,5 +9,10 @@
 )]
 
 mod house;
+mod load;
+mod needs;
 
+mod access_log;
 mod first_run;
+mod kills;
+mod life;
