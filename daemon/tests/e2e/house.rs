@@ -244,6 +244,54 @@ impl House {
         assert!(said.contains("errors: 0"), "redis-cli --pipe: {said}");
     }
 
+    /// Runs and insists on this exit code; the JSON document where one was printed, else null.
+    #[track_caller]
+    pub fn ends(&self, code: i32, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.extend(["-o", "json"]);
+        let out = self.pipectl(&all);
+        assert_eq!(
+            out.status.code(),
+            Some(code),
+            "pipectl {args:?}: {}\n{}",
+            text(&out),
+            self.log()
+        );
+        serde_json::from_slice(&out.stdout).unwrap_or_default()
+    }
+
+    /// The rows of a list.
+    #[track_caller]
+    pub fn rows(&self, args: &[&str]) -> Vec<Value> {
+        let document = self.json(args);
+        let rows = document["rows"].as_array();
+        rows.unwrap_or_else(|| panic!("pipectl {args:?} printed no rows: {document}"))
+            .clone()
+    }
+
+    /// Names of the open alerts.
+    #[track_caller]
+    pub fn alerts(&self) -> Vec<String> {
+        let status = self.json(&["status"]);
+        let names = status["alerts"].as_array().into_iter().flatten();
+        names
+            .filter_map(|alert| alert["name"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// Our workers of a stage, by name, as `consumers ls` shows them.
+    #[track_caller]
+    pub fn workers(&self, stage: &str) -> Vec<String> {
+        let rows = self.rows(&["consumers", "ls", "--stage", stage]);
+        let mut names: Vec<_> = rows
+            .iter()
+            .filter(|row| row["ours"] == true)
+            .filter_map(|row| row["name"].as_str().map(str::to_owned))
+            .collect();
+        names.sort();
+        names
+    }
+
     /// The daemon's stderr so far.
     pub fn log(&self) -> String {
         let log = std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default();

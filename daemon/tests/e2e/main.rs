@@ -5,3 +5,6 @@
 mod house;
 
 mod first_run;
+mod poison;
+mod stuck;
+mod third_parties;
