@@ -164,7 +164,7 @@ if #reply > 0 then
     end
   end
 end
-if #count_fields > 0 and #reply < n then
+if #count_fields > 0 and #reply < 2 * n then
   local set = {}
   for i = 1, #count_fields do
     set[2 * i - 1] = count_fields[i]
@@ -174,7 +174,7 @@ if #count_fields > 0 and #reply < n then
   set[#set + 1] = digits(now)
   call('HSET', COUNTS, unpack(set))
 end
-if #session_fields > 0 and #reply < n then
+if #session_fields > 0 and #reply < 2 * n then
   local current, older = KEYS[4 + generation], KEYS[5 - generation]
   if state.swap_sessions then
     call('UNLINK', current)
