@@ -213,8 +213,14 @@ fn stage(names: &crate::store::StageLayout, told: &Told, book: &Book) -> StageDe
             unbooked = u64::try_from(left).unwrap_or(0).saturating_sub(length);
             Lag::Known(length)
         }
-        // Also after the server loaded its append-only file, when its own figure is wrong.
-        (Some(_), _) if delivered == told.last => Lag::Known(0),
+        // Also after the server loaded its append-only file, when its own figure is wrong; what it still waits for was
+        // trimmed unread before newer ones were read.
+        (Some(_), _) if delivered == told.last => {
+            unbooked = u64::try_from(left)
+                .unwrap_or(0)
+                .min(server_lag.unwrap_or(0));
+            Lag::Known(0)
+        }
         (Some(_), _) => match server_lag {
             Some(lag) => Lag::Known(lag),
             None => u64::try_from(left).map_or(Lag::Unknown, Lag::Estimate),

@@ -24,7 +24,8 @@ for i = 4, #ARGV, 2 do
   local found = group_of(S, group)
   if not found or not call('HGET', LEDGER, 'base:' .. stage) then return {0, lost_unread} end
   local delivered = found['last-delivered-id']
-  local actual = nil
+  -- `actual` = entries that are there and not delivered; `most` = at most so many of the others were trimmed unread.
+  local actual, most = nil, nil
   if first and below(delivered, first) then
     actual = length
   elseif not first then
@@ -39,11 +40,21 @@ for i = 4, #ARGV, 2 do
       if actual >= tonumber(ARGV[2]) then actual = nil end
       at = '(' .. page[#page][1]
     end
+    -- From a stream that nothing was taken out of nothing is lost: somebody moved the group over what it skipped.
+    if added == length then most = 0 end
+  elseif found.lag > 0 then
+    -- Trimmed unread, and newer ones were read since: the server's lag stays above 0 for ever.
+    local page = call('XRANGE', S, '(' .. delivered, '+', 'COUNT', 1000)
+    if #page < 1000 then
+      actual = #page
+      most = found.lag - actual
+    end
   end
   if actual then
     -- By the ledger, not by the server's entries-read, which is wrong after the append-only file was loaded.
     local came = came_to(added)
     local lost = came - tonumber(call('HGET', LEDGER, 'base:' .. stage)) - settled_of(LEDGER, stage) - found.pending - actual
+    if most and lost > most then lost = most end
     if lost < 0 then lost = 0 end
     if lost > 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
     if found['entries-read'] ~= added - actual then
