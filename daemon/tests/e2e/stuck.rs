@@ -164,48 +164,10 @@ fn a_batch_parked_after_its_commit_is_done_and_what_was_read_ahead_is_claimed() 
     held_is_seen_claimed_and_applied_once("after_commit");
 }
 
-/// A foreign consumer that reads and never acknowledges; the ids it took.
-fn ghost(house: &House, from: u64, n: u64) -> Vec<String> {
-    house.json(&["pause", "enrich"]);
-    wait_paused(house);
-    house.add_events(from, from + n);
-    let count = n.to_string();
-    house.redis(&[
-        "XREADGROUP",
-        "GROUP",
-        "event_group",
-        "ghost",
-        "COUNT",
-        &count,
-        "STREAMS",
-        "events",
-        ">",
-    ]);
-    let rows = house.rows(&["pending", "ls", "--consumer", "ghost", "--limit", "1000"]);
-    assert_eq!(rows.len() as u64, n, "{rows:?}");
-    let ids = rows
-        .iter()
-        .map(|row| row["id"].as_str().unwrap().to_owned())
-        .collect();
-    house.json(&["resume", "enrich"]);
-    ids
-}
-
-/// Waits until no read of ours is under way any more: a pause is heard between two reads.
-fn wait_paused(house: &House) {
-    wait_for("reads to end", || {
-        let clients = house.redis(&["CLIENT", "LIST"]);
-        let reading = clients
-            .lines()
-            .any(|line| line.contains("cmd=xreadgroup") && line.contains("flags=b"));
-        (!reading).then_some(())
-    });
-}
-
 #[test]
 fn what_a_foreign_dead_consumer_holds_is_claimed_and_applied_once() {
     let house = House::quiet();
-    let ids = ghost(&house, 0, 120);
+    let ids = house.ghost(0, 120);
     house.add_events(120, 200);
     wait_for("the others to be applied", || {
         (house.json(&["ledger"])["pending"] == 120).then_some(())
@@ -237,7 +199,7 @@ fn what_a_foreign_dead_consumer_holds_is_claimed_and_applied_once() {
 #[test]
 fn a_dry_run_and_a_missing_or_wrong_confirmation_change_nothing() {
     let house = House::quiet();
-    let ids = ghost(&house, 0, 10);
+    let ids = house.ghost(0, 10);
     let before = house.redis(&[
         "XPENDING",
         "events",
@@ -310,7 +272,7 @@ fn a_dry_run_and_a_missing_or_wrong_confirmation_change_nothing() {
 #[test]
 fn acknowledged_is_discarded_killed_is_dead_and_retried_is_applied() {
     let house = House::quiet();
-    let ids = ghost(&house, 0, 30);
+    let ids = house.ghost(0, 30);
     let acked = house.json(&["pending", "ack", "--id", &ids[0], "--id", &ids[1], "--yes"]);
     assert_eq!(acked["result"]["applied"], 2, "{acked}");
     let killed = house.json(&[
@@ -372,7 +334,7 @@ fn acknowledged_is_discarded_killed_is_dead_and_retried_is_applied() {
 #[test]
 fn a_plan_is_run_once_passes_over_what_is_gone_and_can_be_cancelled() {
     let house = House::quiet();
-    let ids = ghost(&house, 0, 20);
+    let ids = house.ghost(0, 20);
     let planned = house.ends(4, &["pending", "claim", "--consumer", "ghost"]);
     let plan = planned["plan"]["id"].as_str().unwrap().to_owned();
     let other = house.ends(4, &["pending", "ack", "--consumer", "ghost"]);
@@ -429,7 +391,7 @@ fn a_plan_that_ran_when_the_daemon_died_is_interrupted_and_never_resumed() {
     house.set("stage.enrich.claim_after=10m");
     house.start();
     house.wait_healthy();
-    ghost(&house, 0, 20);
+    house.ghost(0, 20);
     let ready = house.ends(4, &["pending", "ack", "--consumer", "ghost"]);
     let ready = ready["plan"]["id"].as_str().unwrap().to_owned();
     // The worker that the entries are handed to stops before it commits them.
@@ -495,7 +457,7 @@ fn the_sweep_claims_what_was_idle_for_too_long_by_itself() {
     house.json(&["scale", "enrich", "2"]);
     all_applied_once(&house, 300);
     released(&house, &stuck);
-    ghost(&house, 300, 60);
+    house.ghost(300, 360);
     all_applied_once(&house, 360);
     let status = house.json(&["status"]);
     assert_eq!(status["alerts"], json!([]), "{status}");
