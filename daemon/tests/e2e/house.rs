@@ -248,6 +248,96 @@ impl House {
         assert!(said.contains("errors: 0"), "redis-cli --pipe: {said}");
     }
 
+    /// Runs and insists on this exit code; the JSON document where one was printed, else null.
+    #[track_caller]
+    pub fn ends(&self, code: i32, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.extend(["-o", "json"]);
+        let out = self.pipectl(&all);
+        assert_eq!(
+            out.status.code(),
+            Some(code),
+            "pipectl {args:?}: {}\n{}",
+            text(&out),
+            self.log()
+        );
+        serde_json::from_slice(&out.stdout).unwrap_or_default()
+    }
+
+    /// The rows of a list.
+    #[track_caller]
+    pub fn rows(&self, args: &[&str]) -> Vec<Value> {
+        let document = self.json(args);
+        let rows = document["rows"].as_array();
+        rows.unwrap_or_else(|| panic!("pipectl {args:?} printed no rows: {document}"))
+            .clone()
+    }
+
+    /// Names of the open alerts.
+    #[track_caller]
+    pub fn alerts(&self) -> Vec<String> {
+        let status = self.json(&["status"]);
+        let names = status["alerts"].as_array().into_iter().flatten();
+        names
+            .filter_map(|alert| alert["name"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// Our workers of a stage, by name, as `consumers ls` shows them.
+    #[track_caller]
+    pub fn workers(&self, stage: &str) -> Vec<String> {
+        let rows = self.rows(&["consumers", "ls", "--stage", stage]);
+        let mut names: Vec<_> = rows
+            .iter()
+            .filter(|row| row["ours"] == true)
+            .filter_map(|row| row["name"].as_str().map(str::to_owned))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Pauses a stage and waits until no read of it is under way: a read waits half a second for entries, and each one
+    /// starts the consumer's idle time anew.
+    #[track_caller]
+    pub fn pause(&self, stage: &str) {
+        self.json(&["pause", stage]);
+        let (stream, group) = match stage {
+            "enrich" => ("events", "event_group"),
+            _ => ("{events}:enrich", stage),
+        };
+        wait_for("the last read to end", || {
+            let told = self.redis(&["XINFO", "CONSUMERS", stream, group]);
+            let words: Vec<_> = told.lines().collect();
+            let mut idle = words.windows(2).filter(|pair| pair[0] == "idle");
+            let is_quiet = |pair: &[&str]| pair[1].parse::<u64>().expect("milliseconds") > 1_000;
+            idle.all(is_quiet).then_some(())
+        });
+    }
+
+    /// Adds events `from..to` as [`House::add_events`] does and reads them as the foreign consumer `ghost`, which never
+    /// acknowledges, in one step: no worker of ours gets any. Their ids.
+    #[track_caller]
+    pub fn ghost(&self, from: u64, to: u64) -> Vec<String> {
+        let script = "local ids = {} \
+            for n = ARGV[1], ARGV[2] - 1 do \
+              ids[#ids + 1] = redis.call('XADD', KEYS[1], '*', 'event_id', 'event-' .. n, 'user_id', 'user-' .. n % 97, \
+                'event_type', n % 3 == 0 and 'click' or 'view', 'product', 'p' .. n % 11, 'session_id', 's' .. n % 29, \
+                'value', '1.25', 'ts', '1640995200000') \
+              redis.call('XREADGROUP', 'GROUP', 'event_group', 'ghost', 'STREAMS', KEYS[1], '>') \
+            end return ids";
+        let ids = self.redis(&[
+            "EVAL",
+            script,
+            "1",
+            "events",
+            &from.to_string(),
+            &to.to_string(),
+        ]);
+        let ids: Vec<_> = ids.lines().map(str::to_owned).collect();
+        assert_eq!(ids.len() as u64, to - from, "{ids:?}");
+        ids
+    }
+
     /// The daemon's stderr so far.
     pub fn log(&self) -> String {
         let log = std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default();

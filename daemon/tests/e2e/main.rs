@@ -16,3 +16,6 @@ mod access_log;
 mod first_run;
 mod kills;
 mod life;
+mod poison;
+mod stuck;
+mod third_parties;

@@ -211,7 +211,13 @@ fn stage(names: &crate::store::StageLayout, told: &Told, book: &Book) -> StageDe
         .and_then(|n| i64::try_from(n).ok());
     let missed = |n_there: u64| {
         let n_there = i64::try_from(n_there).unwrap_or(i64::MAX);
-        let unread = read.map_or(i64::MAX, |read| told.added - read);
+        // From a stream that nothing was taken out of nothing is lost: somebody moved the group over what it skipped.
+        let whole = i64::try_from(told.length) == Ok(told.added);
+        let unread = match read {
+            _ if whole => 0,
+            Some(read) => told.added - read,
+            None => i64::MAX,
+        };
         u64::try_from(left.min(unread).saturating_sub(n_there)).unwrap_or(0)
     };
     let mut unbooked = 0;
