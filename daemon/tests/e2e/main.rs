@@ -4,4 +4,9 @@
 
 mod house;
 
+mod bad_start;
+mod control;
 mod first_run;
+mod foreign_redis;
+mod full;
+mod hostile;
