@@ -14,6 +14,10 @@ pub struct House {
     dir: tempfile::TempDir,
     /// Arguments of `pipelined run` beside the paths.
     args: Vec<String>,
+    /// Environment of the daemon beside ours.
+    env: Vec<(String, String)>,
+    /// Words before `pipelined run`: a program that becomes it in the end.
+    wrap: Vec<String>,
     daemon: Option<Child>,
 }
 
@@ -31,6 +35,8 @@ impl House {
         Self {
             dir,
             args: Vec::new(),
+            env: Vec::new(),
+            wrap: Vec::new(),
             daemon: None,
         }
     }
@@ -47,6 +53,29 @@ impl House {
     pub fn set(&mut self, pair: &str) -> &mut Self {
         self.args.extend(["--set".to_owned(), pair.to_owned()]);
         self
+    }
+
+    /// Adds a word to its arguments; `--data` and `--socket` take the place of its own.
+    pub fn arg(&mut self, word: &str) -> &mut Self {
+        self.args.push(word.to_owned());
+        self
+    }
+
+    /// Gives the daemon an environment variable.
+    pub fn env(&mut self, name: &str, value: &str) -> &mut Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the daemon by this program, which must become it (exec).
+    pub fn wrap(&mut self, words: &[&str]) -> &mut Self {
+        self.wrap = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Uses this server and not a managed one.
+    pub fn on(&mut self, url: &str) -> &mut Self {
+        self.set(&format!("redis.url={url}"))
     }
 
     pub fn path(&self) -> &Path {
@@ -72,16 +101,20 @@ impl House {
             .append(true)
             .open(self.path().join("daemon.log"))
             .expect("open the log");
-        let child = Command::new(pipelined_bin())
+        let mut words: Vec<std::ffi::OsString> = self.wrap.iter().map(Into::into).collect();
+        words.push(pipelined_bin().into());
+        let child = Command::new(&words[0])
+            .args(&words[1..])
             .arg("run")
             .args([
                 "--config".as_ref(),
                 self.path().join("pipeline.toml").as_os_str(),
             ])
-            .args(["--data".as_ref(), self.data().as_os_str()])
-            .args(["--socket".as_ref(), self.socket().as_os_str()])
+            .args(self.place("--data", &self.data()))
+            .args(self.place("--socket", &self.socket()))
             .arg("--test-commands")
             .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -89,6 +122,24 @@ impl House {
             .expect("start pipelined");
         self.daemon = Some(child);
         self
+    }
+
+    /// A flag and its path, unless the test gave the flag itself.
+    fn place(&self, flag: &str, path: &Path) -> Vec<std::ffi::OsString> {
+        if self.args.iter().any(|arg| arg == flag) {
+            return Vec::new();
+        }
+        vec![flag.into(), path.into()]
+    }
+
+    /// Starts it and waits until it has ended by itself: its exit code and everything that it said.
+    pub fn ends(&mut self) -> (Option<i32>, String) {
+        self.start();
+        let mut child = self.daemon.take().expect("a daemon runs");
+        let ended = wait_for("the daemon to end by itself", || {
+            child.try_wait().expect("wait for the daemon")
+        });
+        (ended.code(), self.whole_log())
     }
 
     pub fn wait_healthy(&self) {
@@ -336,6 +387,10 @@ impl House {
         let ids: Vec<_> = ids.lines().map(str::to_owned).collect();
         assert_eq!(ids.len() as u64, to - from, "{ids:?}");
         ids
+    /// The daemon's stderr so far, all of it.
+    pub fn whole_log(&self) -> String {
+        let log = std::fs::read(self.path().join("daemon.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// The daemon's stderr so far.

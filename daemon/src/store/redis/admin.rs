@@ -873,27 +873,10 @@ impl Admin for RedisAdmin {
 
     async fn beat(&self, instance: &str, ttl: Duration) -> Result<Vec<String>> {
         let key = self.layout.key("daemons");
-        let now = self.call(&["TIME"]).await?.items().map_err(bad)?;
-        let now_s = now.into_iter().next().map_or(Ok(0), count)?;
-        let until = (now_s + ttl.as_secs()).to_string();
-        let commands = [
-            words(&[
-                b"ZADD",
-                key.as_bytes(),
-                until.as_bytes(),
-                instance.as_bytes(),
-            ]),
-            words(&[
-                b"ZREMRANGEBYSCORE",
-                key.as_bytes(),
-                b"-inf",
-                format!("({now_s}").as_bytes(),
-            ]),
-            words(&[b"ZRANGE", key.as_bytes(), b"0", b"-1"]),
-        ];
-        let Some(alive) = self.call_many(&commands).await?.pop() else {
-            return Ok(Vec::new());
-        };
+        let ttl_s = ttl.as_secs().to_string();
+        let alive = self
+            .script(&scripts::BEAT, &[&key], &[instance, &ttl_s])
+            .await?;
         names_of(alive)
     }
 
