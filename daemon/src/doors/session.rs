@@ -128,7 +128,7 @@ pub(super) async fn run(
     lane.spawn(Arc::clone(&session).lane(jobs));
     {
         let mut writing = pin!(session.outbox.write_to(write_half));
-        let end = {
+        let mut end = {
             let reading = pin!(session.read(read_half, to_lane));
             tokio::select! {
                 end = reading => end,
@@ -142,7 +142,8 @@ pub(super) async fn run(
                 let answered = async { drop(session.flights.acquire_many(IN_FLIGHT as u32).await) };
                 tokio::select! {
                     _ = timeout(ANSWERS_WAIT, answered) => {}
-                    _ = &mut writing => {}
+                    // Gone with answers outstanding. The writer has ended and must not be polled again.
+                    _ = &mut writing => end = End::Cut,
                 }
             }
             End::TooLong => {}

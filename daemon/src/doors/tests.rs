@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::methods::{Call, METHODS};
 use super::roles::Accounts;
+use super::session::House;
 use super::socket::{BindError, Bound, bind, serve};
 use crate::audit::BROKEN;
 use crate::chaos::FaultBoard;
@@ -461,6 +462,40 @@ async fn a_client_that_will_send_no_more_still_gets_its_answers() {
         assert!(client.next().await["result"].is_object());
     }
     assert!(client.line().await.is_none());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_answers_came_ends_its_session_quietly() {
+    let door = Door::open().await;
+    let house = Arc::new(House::new(door.context.clone()));
+    for _ in 0..20 {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let identity = Accounts::default().identity(0, 0, None);
+        let mut session = JoinSet::new();
+        session.spawn(super::session::run(
+            server,
+            identity,
+            Role::Viewer,
+            Arc::clone(&house),
+            CancellationToken::new(),
+        ));
+        // Greeted, so that nothing is on its way out when it leaves.
+        let mut hello = String::new();
+        let mut reader = BufReader::new(&mut client);
+        reader.read_line(&mut hello).await.unwrap();
+        for id in 0..3 {
+            let request = json!({"jsonrpc": "2.0", "id": id, "method": "ledger.get", "params": {}});
+            client
+                .write_all(format!("{request}\n").as_bytes())
+                .await
+                .unwrap();
+        }
+        drop(client);
+        let ended = timeout(SOON, session.join_next())
+            .await
+            .expect("the session goes on");
+        ended.unwrap().expect("the session panicked");
+    }
 }
 
 proptest! {

@@ -50,6 +50,8 @@ pub fn check(
                 "schema": "pipelined/check/1",
                 "ts": clock.now_rfc3339(),
                 "ok": result.is_ok(),
+                "pipeline": result.as_ref().ok().map(|loaded| &loaded.config.name),
+                "config_hash": result.as_ref().ok().map(|loaded| config_hash(&loaded.config)),
                 "faults": faults,
                 "warnings": warnings,
             });
