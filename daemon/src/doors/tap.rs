@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::documents;
 use super::outbox::Outbox;
-use super::session::notification;
+use super::messages::notification;
 use crate::commands::Context;
 use crate::plans::select::{expression, holds, stage_index};
 use crate::record::{EntryId, Record};
