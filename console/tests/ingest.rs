@@ -376,5 +376,6 @@ fn an_answer_that_counts_more_than_was_pushed_is_not_believed() {
         _ => Reply::Ok(pushed(1_000_000)),
     });
     let path = file(&fake, "a.ndjson", &lines(3));
-    fake.run(&["ingest", &path]).expect(1);
+    let ran = fake.run(&["ingest", &path]).expect(1);
+    assert!(ran.stderr.contains("more than was pushed"), "{ran:?}");
 }

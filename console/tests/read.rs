@@ -73,7 +73,7 @@ fn daemon() -> Fake {
             json!([{"cause": "f00", "stage": "count", "reason": "rejected", "example": "bad",
             "count": 4, "first_ms": 1, "last_ms": 2}]),
         ),
-        "plan.list" => Reply::Ok(json!([])),
+        "plan.list" => Reply::Ok(json!({"rows": [], "next": null})),
         "audit.page" => Reply::Ok(
             json!({"rows": [{"seq": 1, "ts": "2026-01-01T00:00:00Z", "user": "root", "uid": 0,
             "pid": 1, "action": "plan.run", "target": "1 entry", "reason": null, "result": "ok", "hash": "00"}],

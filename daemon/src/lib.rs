@@ -3,6 +3,8 @@
 //! ARCHITECTURE.md is the map: rooms, floors (imports point down only) and invariants.
 
 pub mod algorithms;
+pub mod app;
+pub mod args;
 pub mod audit;
 pub mod chaos;
 pub mod clock;

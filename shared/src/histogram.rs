@@ -209,6 +209,13 @@ mod tests {
         assert_eq!(histogram.out_of_range(), u64::MAX);
         assert_eq!(histogram.count(), u64::MAX);
         assert!(histogram.percentile(1.0).is_some());
+        for bucket in &lies[..4] {
+            assert_eq!(
+                Histogram::from_wire(std::slice::from_ref(bucket)).count(),
+                0,
+                "{bucket:?}"
+            );
+        }
     }
 
     fn histogram_of(values: &[u64]) -> Histogram {

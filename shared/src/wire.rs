@@ -322,7 +322,7 @@ mod tests {
                 Err(LineError::TooDeep)
             );
         }
-        let text = json!("[".repeat(100) + "\"\\[{").to_string();
+        let text = json!("\"\\".to_owned() + &"[".repeat(100)).to_string();
         assert!(line(text.as_bytes()).parse::<Value>().is_ok());
         let flat = json!(vec![json!([]); 1_000]).to_string();
         assert!(line(flat.as_bytes()).parse::<Value>().is_ok());

@@ -370,6 +370,44 @@ fn columns_count_characters_not_bytes() {
 }
 
 #[test]
+fn the_name_of_a_file_cannot_drive_the_terminal() {
+    let mut given = input("", &[], &[]);
+    given.file_name = "\u{1b}[2J\u{202e}.toml".to_owned();
+    let faults = load(&given).unwrap_err();
+    assert_eq!(faults[0].file, "\\x1b[2J\\u{202e}.toml");
+}
+
+#[test]
+fn more_stages_and_operators_than_one_process_can_run_are_refused() {
+    let stages: String = (0..100).map(|i| format!("[stage.s{i}]\n")).collect();
+    let faults = load(&input(&format!("name = \"shop\"\n{stages}"), &[], &[])).unwrap_err();
+    assert_eq!(
+        listed(&faults),
+        "pipeline.toml:66:8: more than 64 tables [stage.NAME]\n"
+    );
+    let chain = "{ kind = \"lookup\", key = \"id\" },".repeat(100);
+    let text = format!("{LEAST}operators = [{chain}]\n");
+    let faults = load(&input(&text, &[], &[])).unwrap_err();
+    assert_eq!(faults.len(), 1, "{}", listed(&faults));
+    assert!(
+        faults[0].what.ends_with("more than 64 operators"),
+        "{}",
+        faults[0]
+    );
+}
+
+#[test]
+fn an_oversized_override_is_refused() {
+    let long = "x".repeat(70_000);
+    let deep = vec!["a"; 100_000].join(".");
+    for set in [format!("name={long}"), format!("{deep}=1")] {
+        let faults = load(&input(LEAST, &[], &[&set])).unwrap_err();
+        assert!(faults[0].what.starts_with("longer than"), "{}", faults[0]);
+        assert!(faults[0].to_string().len() < 300);
+    }
+}
+
+#[test]
 fn waits_between_tries_double_up_to_the_longest() {
     let mut retry = config(LEAST).retry;
     assert_eq!(config::backoff_sum(&retry), Duration::from_millis(1_500));

@@ -82,10 +82,12 @@ pub(super) fn run(app: &App, args: Args) -> Verdict {
 
 fn list(app: &App, stage: Option<&str>) -> Verdict {
     app.view(|client| {
-        let mut consumers = groups::get(client)?.consumers;
-        consumers.retain(|consumer| stage.is_none_or(|stage| consumer.stage == stage));
+        let mut found = groups::get(client)?;
+        found
+            .consumers
+            .retain(|consumer| stage.is_none_or(|stage| consumer.stage == stage));
         let mut table = Table::new(COLUMNS);
-        for consumer in &consumers {
+        for consumer in &found.consumers {
             let tone = match consumer.state.as_str() {
                 "ok" => Tone::Good,
                 "stuck" | "gone" => Tone::Bad,
@@ -112,6 +114,9 @@ fn list(app: &App, stage: Option<&str>) -> Verdict {
         }
         let mut text = Text::default();
         text.table(table);
-        Document::rows("consumers", &consumers, None, KEYS, text)
+        found.cut(
+            "consumers",
+            Document::rows("consumers", &found.consumers, None, KEYS, text)?,
+        )
     })
 }

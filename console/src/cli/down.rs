@@ -133,3 +133,24 @@ fn is_alive(pid: u32) -> bool {
         .and_then(|(_, rest)| rest.chars().next());
     !matches!(state, Some('Z' | 'X'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_only_waits_for_its_parent_to_look_is_gone() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("300")
+            .spawn()
+            .unwrap();
+        assert!(is_alive(child.id()));
+        child.kill().unwrap();
+        let deadline = Deadline::after(Duration::from_secs(60));
+        while is_alive(child.id()) {
+            assert!(!deadline.is_over(), "a zombie counts as alive");
+            clock::pause(Duration::from_millis(5));
+        }
+        child.wait().unwrap();
+    }
+}

@@ -1,6 +1,9 @@
 //! `pipectl groups`: the consumer groups of the pipeline's streams, third parties' included.
 
+use std::collections::BTreeMap;
+
 use pipectl_shared::snapshot::{Consumer, Group};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Verdict;
@@ -46,12 +49,38 @@ const COLUMNS: &[Column] = &[
 pub(super) struct Groups {
     pub(super) groups: Vec<Whole<Group>>,
     pub(super) consumers: Vec<Whole<Consumer>>,
+    /// How many of each list did not fit.
+    pub(super) truncated: BTreeMap<String, u64>,
+}
+
+/// What stands beside the rows in JSON.
+#[derive(Debug, Serialize)]
+struct Beside {
+    truncated: u64,
+}
+
+impl Groups {
+    /// Adds to the document of `list` how many of its rows the daemon left out.
+    pub(super) fn cut(&self, list: &str, mut document: Document) -> Result<Document, Failure> {
+        let truncated = self.truncated.get(list).copied().unwrap_or(0);
+        if truncated > 0 {
+            document.text.tell(
+                Tone::Warn,
+                format!("and {} more that the daemon left out", count(truncated)),
+            );
+        }
+        document.beside(&Beside { truncated })
+    }
 }
 
 /// Asks for all groups and consumers.
 pub(super) fn get(client: &mut Client) -> Result<Groups, Failure> {
     let answer: Value = client.call("groups.get", json!({}))?;
     let part = |name: &str| answer.get(name).cloned().unwrap_or_else(|| json!([]));
+    let truncated = answer
+        .get("truncated")
+        .cloned()
+        .unwrap_or_else(|| json!({}));
     let broken = |error| {
         Failure::new(
             Exit::Failed,
@@ -61,15 +90,18 @@ pub(super) fn get(client: &mut Client) -> Result<Groups, Failure> {
     Ok(Groups {
         groups: serde_json::from_value(part("groups")).map_err(broken)?,
         consumers: serde_json::from_value(part("consumers")).map_err(broken)?,
+        truncated: serde_json::from_value(truncated).map_err(broken)?,
     })
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Verdict {
     app.view(|client| {
-        let mut groups = get(client)?.groups;
-        groups.retain(|group| args.stage.is_none() || group.stage == args.stage);
+        let mut found = get(client)?;
+        found
+            .groups
+            .retain(|group| args.stage.is_none() || group.stage == args.stage);
         let mut table = Table::new(COLUMNS);
-        for group in &groups {
+        for group in &found.groups {
             let lag = match group.lag {
                 None => UNKNOWN.to_owned(),
                 Some(lag) if group.lag_estimated => format!("~{}", count(lag)),
@@ -88,6 +120,9 @@ pub(super) fn run(app: &App, args: &Args) -> Verdict {
         }
         let mut text = Text::default();
         text.table(table);
-        Document::rows("groups", &groups, None, KEYS, text)
+        found.cut(
+            "groups",
+            Document::rows("groups", &found.groups, None, KEYS, text)?,
+        )
     })
 }

@@ -10,7 +10,7 @@ use super::app::App;
 use crate::client::{Client, ClientError, Whole};
 use crate::clock::{self, Deadline};
 use crate::failure::{Exit, Failure};
-use crate::output::human::{count, or_unknown, signed};
+use crate::output::human::{count, signed};
 use crate::output::{Cell, Column, Document, Span, Table, Text, Tone};
 
 /// Where every entry went: accepted + spawned = applied + ... + unaccounted
@@ -198,7 +198,8 @@ fn document(ledger: &Whole<Ledger>) -> Result<Document, Failure> {
         "a bug, or a third party's act",
         Tone::bad_if(odd),
     );
-    let duplicated = or_unknown(ledger.duplicated, signed);
+    // Without an aggregate there is nothing to compare: the figure does not apply.
+    let duplicated = ledger.duplicated.map(signed).unwrap_or_default();
     let twice = ledger.duplicated.is_some_and(|n| n != 0);
     row(
         "",

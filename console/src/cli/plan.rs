@@ -1,13 +1,13 @@
 //! `pipectl plan ls|show|run|cancel`: plans that were made here or in the console.
 
 use pipectl_shared::plan::{Plan, State};
-use pipectl_shared::rpc::PlanIdParams;
+use pipectl_shared::rpc::{PageParams, PlanIdParams};
 use pipectl_shared::snapshot::Page;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::act::{self, ActFlags};
 use super::app::App;
-use super::page;
+use super::page::{self, PageFlags};
 use super::{Verdict, status};
 use crate::client::{Client, ClientError};
 use crate::failure::{Exit, Failure};
@@ -25,7 +25,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// List them, the newest first
-    Ls,
+    Ls(PageFlags),
     /// Show one with its progress and result
     Show {
         /// Plan id
@@ -64,7 +64,7 @@ const COLUMNS: &[Column] = &[
 
 pub(super) fn run(app: &App, args: Args) -> Verdict {
     match args.verb {
-        Verb::Ls => list(app),
+        Verb::Ls(page) => list(app, &page),
         Verb::Show { id } => app.view(|client| {
             let plan = get(client, &id)?;
             act::document(&plan, plan.result.as_ref())
@@ -99,9 +99,11 @@ fn get(client: &mut Client, id: &str) -> Result<Plan, ClientError> {
     client.call("plan.show", PlanIdParams { id: id.to_owned() })
 }
 
-fn list(app: &App) -> Verdict {
+fn list(app: &App, flags: &PageFlags) -> Verdict {
     app.view(|client| {
-        let page: Page<Plan> = page::whole(client, "plan.list", json!({}))?;
+        let page: Page<Plan> = page::collect(flags, |cursor, limit| {
+            client.call("plan.list", PageParams { cursor, limit })
+        })?;
         let mut table = Table::new(COLUMNS);
         for plan in &page.rows {
             table.rows.push(vec![
@@ -128,6 +130,7 @@ fn list(app: &App) -> Verdict {
         } else {
             text.table(table);
         }
+        page::more(&page, &mut text);
         Document::rows("plans", &page.rows, page.next.clone(), KEYS, text)
     })
 }

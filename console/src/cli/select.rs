@@ -26,7 +26,7 @@ pub(super) struct PendingSelect {
     /// Only with at least this many failed tries
     #[arg(long, value_name = "N")]
     min_tries: Option<u32>,
-    /// Only entries for whose fields this holds, such as 'event_type == "click"'
+    /// Only entries for whose fields this holds, such as 'event_type = click'
     #[arg(long = "match", value_name = "EXPR")]
     matching: Option<String>,
     /// Every entry; needed when nothing else narrows the choice of an action
@@ -64,7 +64,7 @@ pub(super) struct DeadSelect {
     /// Only of this cause (see `pipectl dead causes`)
     #[arg(long, value_name = "FINGERPRINT")]
     cause: Option<String>,
-    /// Only entries for whose fields this holds, such as 'event_type == "click"'
+    /// Only entries for whose fields this holds, such as 'event_type = click'
     #[arg(long = "match", value_name = "EXPR")]
     matching: Option<String>,
     /// Every dead letter; needed when nothing else narrows the choice of an action

@@ -32,7 +32,7 @@ const KEYS: &[&str] = &[
 ];
 
 const COLUMNS: &[Column] = &[
-    Column::text("STAGE", 0, 8),
+    Column::text("STAGE", 0, 16),
     Column::text("STATE", 1, 8),
     Column::number("LAG", 1),
     Column::number("PENDING", 1),

@@ -24,7 +24,7 @@ pub(super) struct Args {
     /// Entries a second at most
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
-    /// Only entries for whose fields this holds, such as 'event_type == "click"'
+    /// Only entries for whose fields this holds, such as 'event_type = click'
     #[arg(long = "match", value_name = "EXPR")]
     matching: Option<String>,
     /// End after this many entries

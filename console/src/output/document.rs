@@ -60,6 +60,12 @@ impl Document {
             text,
         })
     }
+
+    /// Adds what a list says beside its rows; ignored unless it is a JSON object.
+    pub(crate) fn beside(mut self, body: &impl Serialize) -> Result<Self, Failure> {
+        self.body = encode(body)?;
+        Ok(self)
+    }
 }
 
 fn encode(value: &impl Serialize) -> Result<String, Failure> {

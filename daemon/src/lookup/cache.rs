@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use pipectl_shared::backoff::Backoff;
 use pipectl_shared::config;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -26,12 +27,13 @@ pub type Found = Result<Option<Arc<Fields>>, String>;
 /// A load that somebody else has under way: `None` until its answer is there.
 type Awaited = watch::Receiver<Option<Found>>;
 
-/// First rest after a failed call. Long enough that a dead server is asked four times a second and not thousands, short
-/// enough that one hiccup is hardly seen.
-const REST_MIN: Duration = Duration::from_millis(250);
-
-/// Longest rest: how late a server's return is noticed.
-const REST_MAX: Duration = Duration::from_secs(5);
+/// Rests after failed calls. The first is long enough that a dead server is asked four times a second and not thousands,
+/// short enough that one hiccup is hardly seen; the longest says how late a server's return is noticed. Used without
+/// jitter: there is one prober in a process.
+const REST: Backoff = Backoff {
+    min: Duration::from_millis(250),
+    max: Duration::from_secs(5),
+};
 
 /// How long the error of a single key (wrong type) is remembered, so that a hot broken key is asked for once a second.
 const KEY_ERROR_KEPT: Duration = Duration::from_secs(1);
@@ -367,7 +369,7 @@ impl Cache {
             return;
         }
         rest.n_failures = rest.n_failures.saturating_add(1);
-        rest.until = Some(now + rest.pause());
+        rest.until = Some(now + REST.ceiling(rest.n_failures));
         error.clone_into(&mut rest.error);
     }
 
@@ -377,14 +379,6 @@ impl Cache {
 
     fn rest(&self) -> MutexGuard<'_, Rest> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Rest {
-    /// 250 ms, doubling with each failure to 5 s. Without jitter: there is one prober in a process.
-    fn pause(&self) -> Duration {
-        let doublings = self.n_failures.saturating_sub(1).min(16);
-        REST_MIN.saturating_mul(1 << doublings).min(REST_MAX)
     }
 }
 

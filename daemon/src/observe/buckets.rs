@@ -3,49 +3,46 @@
 //! Merging two rows of buckets is adding their counts, because every daemon uses the same edges. `shared::histogram`
 //! may take them over; until then this is the only place that names them.
 
+use std::sync::LazyLock;
+
 use pipectl_shared::snapshot::Bucket;
 
 /// Edges: 10^(i/8) us for i in 0..=63; the last is 75 s, above the greatest value that is measured (60 s).
-const N_EDGES: u32 = 64;
+const N_EDGES: usize = 64;
+
+/// Bounds in microseconds, as values are compared, and in milliseconds, as they are told: with four significant digits,
+/// short on the wire and the same on every machine.
+static EDGES: LazyLock<[(f64, f64); N_EDGES]> = LazyLock::new(|| {
+    std::array::from_fn(|i| {
+        let us = 10f64.powf(i as f64 / 8.0);
+        let ms = format!("{:.3e}", us / 1_000.0);
+        // A hair above, so that a power of ten is in the bucket that ends with it.
+        (
+            us * (1.0 + 1e-9),
+            ms.parse().expect("a formatted float is a float"),
+        )
+    })
+});
 
 /// Counts per bucket, empty ones left out; `values` are `(microseconds, count)` in any order.
 ///
 /// A value is in the first bucket whose bound is not below it. Values come with three significant digits, so one that
 /// lies within 0.1 % of a bound may be counted beyond it.
 pub(super) fn log_buckets(values: impl IntoIterator<Item = (u64, u64)>) -> Vec<Bucket> {
-    let mut counts = [0u64; N_EDGES as usize];
+    let mut counts = [0u64; N_EDGES];
     for (us, count) in values {
-        let slot = &mut counts[index(us)];
-        *slot = slot.saturating_add(count);
+        // Exact for the range in use: 60 s are 6e7 us.
+        let i = EDGES
+            .partition_point(|(edge, _)| *edge < us as f64)
+            .min(N_EDGES - 1);
+        counts[i] = counts[i].saturating_add(count);
     }
-    (0..N_EDGES)
-        .zip(counts)
-        .filter(|(_, count)| *count > 0)
-        .map(|(i, count)| Bucket {
-            le_ms: edge_ms(i),
-            count,
-        })
-        .collect()
-}
-
-/// Bound of a bucket in microseconds.
-fn edge_us(i: u32) -> f64 {
-    10f64.powf(f64::from(i) / 8.0)
-}
-
-/// Bound in milliseconds, with four significant digits: short on the wire, and the same on every machine.
-fn edge_ms(i: u32) -> f64 {
-    format!("{:.3e}", edge_us(i) / 1_000.0)
-        .parse()
-        .expect("a formatted float is a float")
-}
-
-fn index(us: u64) -> usize {
-    // Exact for the range in use: 60 s are 6e7 us.
-    let us = us as f64;
-    (0..N_EDGES)
-        .find(|i| us <= edge_us(*i) * (1.0 + 1e-9))
-        .unwrap_or(N_EDGES - 1) as usize
+    let all = EDGES.iter().zip(counts).filter(|(_, count)| *count > 0);
+    all.map(|((_, le_ms), count)| Bucket {
+        le_ms: *le_ms,
+        count,
+    })
+    .collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use pipectl_shared::snapshot::{
 use super::facts::Facts;
 use super::judge::{self, Verdict};
 use super::ledger::{ledger_document, stage_ledger};
-use super::{fit, text, window};
+use super::{consumers, fit, text, window};
 use crate::clock;
 use crate::store::{Depth, Lag, StageDepth};
 
@@ -177,16 +177,20 @@ fn lag(depth: &StageDepth) -> (Option<u64>, bool) {
 
 fn consumers(facts: &Facts, truncated: &mut BTreeMap<String, u64>) -> Vec<Consumer> {
     let mut rows: Vec<_> = (0..facts.stages.len())
-        .flat_map(|i| judge::consumers(facts, i))
+        .flat_map(|i| consumers::consumers(facts, i))
         .collect();
     rows.sort_by(|a, b| {
-        judge::trouble_rank(&a.state)
-            .cmp(&judge::trouble_rank(&b.state))
+        consumers::trouble_rank(&a.state)
+            .cmp(&consumers::trouble_rank(&b.state))
             .then_with(|| (b.pending > 0).cmp(&(a.pending > 0)))
             .then_with(|| a.stage.cmp(&b.stage))
             .then_with(|| a.name.cmp(&b.name))
     });
     cut(&mut rows, N_CONSUMERS, "consumers", truncated);
+    let left: u64 = facts.stages.iter().map(|s| s.consumers_left).sum();
+    if left > 0 {
+        *truncated.entry("consumers".to_owned()).or_default() += left;
+    }
     rows
 }
 

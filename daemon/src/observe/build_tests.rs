@@ -223,7 +223,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
     fn every_snapshot_fits_and_says_what_it_left_out((facts, n_consumers) in huge()) {
         let s = build(&facts);

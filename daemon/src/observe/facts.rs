@@ -1,9 +1,11 @@
 //! Everything that one Snapshot is made of: what the sampler gathered at one instant. Plain data, no behaviour worth
 //! the name; `judge`, `alerts` and `build` are pure functions over it, so tests can say any situation in a table.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pipectl_shared::config::{self, Config};
 use pipectl_shared::snapshot::{self, Alert, Event, Latency};
 
@@ -129,10 +131,12 @@ pub(super) struct StageFacts {
     pub(super) out_per_s: Option<f64>,
     /// Consumers of the group; `None` = unknown now.
     pub(super) consumers: Option<Arc<Vec<ConsumerDepth>>>,
+    /// Consumers beyond those.
+    pub(super) consumers_left: u64,
     /// First read of the oldest pending entry where nobody here holds it, with its id.
     pub(super) oldest: Option<OldestPending>,
     /// Consumers that make no progress.
-    pub(super) stalls: Vec<Stall>,
+    pub(super) stalls: HashMap<Bytes, Stall>,
 }
 
 /// When an entry was read first.

@@ -171,3 +171,109 @@ fn short_texts(snapshot: &mut Snapshot) {
         shorten(text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pipectl_shared::snapshot::{Consumer, Group, Latency, Source, Stage};
+
+    use super::*;
+
+    #[test]
+    fn whatever_is_in_a_snapshot_it_fits_in_the_end() {
+        let long = "\u{1}".repeat(3_000);
+        let stage = || Stage {
+            name: long.clone(),
+            operators: vec![long.clone(); 9],
+            ..Stage::default()
+        };
+        let alert = || Alert {
+            name: long.clone(),
+            severity: long.clone(),
+            message: long.clone(),
+            hint: None,
+            since: long.clone(),
+        };
+        let mut s = Snapshot::default();
+        s.status.stages = (0..100).map(|_| stage()).collect();
+        s.status.alerts = (0..100).map(|_| alert()).collect();
+        s.status.chaos = Some(long.repeat(10).into());
+        s.consumers = vec![
+            Consumer {
+                name: long.clone(),
+                ..Consumer::default()
+            };
+            100
+        ];
+        s.groups = vec![
+            Group {
+                stream: long.clone(),
+                ..Group::default()
+            };
+            100
+        ];
+        s.latency = vec![
+            Latency {
+                stage: long.clone(),
+                ..Latency::default()
+            };
+            100
+        ];
+        s.events = vec![
+            Event {
+                name: long.clone(),
+                ..Event::default()
+            };
+            100
+        ];
+        s.sources = vec![
+            Source {
+                kind: long.clone(),
+                ..Source::default()
+            };
+            100
+        ];
+        s.aggregates.products = (0..100).map(|i| (format!("{i}{long}"), 1)).collect();
+        fit(&mut s);
+        assert!(size(&s) <= MAX_BYTES, "{}", size(&s));
+        for list in [
+            "stages",
+            "alerts",
+            "consumers",
+            "groups",
+            "latency",
+            "events",
+            "sources",
+            "products",
+        ] {
+            assert_eq!(s.truncated[list], 100, "{list}");
+        }
+    }
+
+    #[test]
+    fn the_newest_events_and_the_greatest_products_stay() {
+        let mut s = Snapshot {
+            events: (1..=20)
+                .map(|seq| Event {
+                    seq,
+                    ..Event::default()
+                })
+                .collect(),
+            ..Snapshot::default()
+        };
+        rows(&mut s, "events", 5, |s| &mut s.events);
+        assert_eq!(
+            s.events.iter().map(|e| e.seq).collect::<Vec<_>>(),
+            [16, 17, 18, 19, 20]
+        );
+        s.aggregates.products = (0..30u64).map(|i| (format!("p{i}"), i)).collect();
+        products(&mut s, 10);
+        assert_eq!(
+            (
+                s.aggregates.products.len(),
+                s.aggregates.products.values().min()
+            ),
+            (10, Some(&20))
+        );
+        assert_eq!(s.truncated["products"], 20);
+    }
+}

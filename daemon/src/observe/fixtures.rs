@@ -190,9 +190,6 @@ pub(super) fn stall(
     consumers.retain(|c| c.name != name);
     consumers.push(consumer(name, pending));
     stage.consumers = Some(Arc::new(consumers));
-    stage.stalls.push(Stall {
-        consumer: Bytes::copy_from_slice(name.as_bytes()),
-        lasts,
-        in_hand,
-    });
+    let name = Bytes::copy_from_slice(name.as_bytes());
+    stage.stalls.insert(name, Stall { lasts, in_hand });
 }

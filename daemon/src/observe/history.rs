@@ -1,26 +1,19 @@
-//! Figures over time, columnar: one a second for an hour, one per 10 s for a day, in memory; older ones in `spill`'s files.
+//! Figures over time: which there are, how several become one, and the answer to a question for a span of them. `rings`
+//! keeps them in memory (one a second for an hour, one per 10 s for a day), `spill` in files.
 //!
 //! Memory: (3,600 + 8,640) rows x (4 bytes a series + 8 bytes for the time). With the most series that are kept (320: 8
 //! of the pipeline and 8 of each of 39 stages) that is 12,240 x 1,288 = 15.8 MB, below 16 MiB; with five stages 2.5 MB.
 //! Values are 32-bit floats: seven digits are more than a chart shows. Not-a-number stands for unknown inside; outside it
 //! is `None`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use pipectl_shared::snapshot::Snapshot;
 use serde::Serialize;
 
-use super::window::PIPELINE;
-
-/// Rows of one a second.
-const FINE: usize = 3_600;
-/// Rows of one per 10 s.
-const COARSE: usize = 8_640;
-/// Milliseconds of a coarse row.
-const COARSE_MS: u64 = 10_000;
 /// Series at most.
-const N_SERIES: usize = 320;
+pub(super) const N_SERIES: usize = 320;
 /// Values in one answer at most: about 8 bytes each on the wire, where a line may have 1 MiB.
 const N_VALUES: usize = 60_000;
 /// Series in one answer at most; files may name stages that are gone.
@@ -48,7 +41,7 @@ pub(super) struct Row {
 
 /// How several values of a series become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fold {
+pub(super) enum Fold {
     /// Rates over equal spans.
     Mean,
     /// What must not be overlooked: the worst of percentiles and depths.
@@ -58,7 +51,7 @@ enum Fold {
 }
 
 /// By the series' name, so that what stands in a file folds alike.
-fn fold_of(name: &str) -> Fold {
+pub(super) fn fold_of(name: &str) -> Fold {
     match name.rsplit('.').next().unwrap_or(name) {
         "in_per_s" | "out_per_s" | "cpu_cores" => Fold::Mean,
         "p99_ms" | "lag" | "lag_ms" | "pending" => Fold::Max,
@@ -68,7 +61,7 @@ fn fold_of(name: &str) -> Fold {
 
 /// Several values of one series.
 #[derive(Debug, Clone, Copy, Default)]
-struct Folded {
+pub(super) struct Folded {
     sum: f64,
     n: u32,
     max: f32,
@@ -76,7 +69,7 @@ struct Folded {
 }
 
 impl Folded {
-    fn add(&mut self, value: f32) {
+    pub(super) fn add(&mut self, value: f32) {
         if value.is_nan() {
             return;
         }
@@ -90,7 +83,7 @@ impl Folded {
         self.n += 1;
     }
 
-    fn value(&self, fold: Fold) -> Option<f64> {
+    pub(super) fn value(&self, fold: Fold) -> Option<f64> {
         if self.n == 0 {
             return None;
         }
@@ -147,13 +140,12 @@ pub(super) struct LastSecond {
 /// The row of one Snapshot, in the order of [`names`].
 pub(super) fn row(snapshot: &Snapshot, rates: &LastSecond) -> Row {
     let status = &snapshot.status;
-    let end_to_end = snapshot.latency.iter().find(|r| r.stage == PIPELINE);
     let float = |n: Option<u64>| n.map(|n| n as f64);
     let mut values: Vec<Option<f64>> = vec![
         rates.in_per_s,
         rates.out_per_s,
-        end_to_end.and_then(|r| r.p50),
-        end_to_end.and_then(|r| r.p99),
+        status.latency_ms.p50,
+        status.latency_ms.p99,
         float(status.ledger.as_ref().map(|l| l.dead)),
         float(status.daemon.rss_bytes),
         status.daemon.cpu_cores,
@@ -182,181 +174,16 @@ pub(super) fn row(snapshot: &Snapshot, rates: &LastSecond) -> Row {
     }
 }
 
-/// A ring of rows, column by column.
-#[derive(Debug, Default)]
-struct Ring {
-    n_rows_max: usize,
-    ts_ms: VecDeque<u64>,
-    columns: Vec<VecDeque<f32>>,
-}
-
-impl Ring {
-    fn new(n_rows_max: usize, n_series: usize) -> Self {
-        // Exactly as much as will be needed: a deque that grows by doubling could take twice that.
-        let columns = (0..n_series)
-            .map(|_| VecDeque::with_capacity(n_rows_max))
-            .collect();
-        Self {
-            n_rows_max,
-            ts_ms: VecDeque::with_capacity(n_rows_max),
-            columns,
-        }
-    }
-
-    fn push(&mut self, row: &Row) {
-        // The wall clock was set back: what it called the future is of no use.
-        while self.ts_ms.back().is_some_and(|last| *last >= row.ts_ms) {
-            self.ts_ms.pop_back();
-            self.columns.iter_mut().for_each(|c| {
-                c.pop_back();
-            });
-        }
-        if self.ts_ms.len() == self.n_rows_max {
-            self.ts_ms.pop_front();
-            self.columns.iter_mut().for_each(|c| {
-                c.pop_front();
-            });
-        }
-        self.ts_ms.push_back(row.ts_ms);
-        for (i, column) in self.columns.iter_mut().enumerate() {
-            column.push_back(row.values.get(i).copied().unwrap_or(f32::NAN));
-        }
-    }
-
-    fn push_front(&mut self, row: &Row) {
-        if self.ts_ms.len() == self.n_rows_max
-            || self.ts_ms.front().is_some_and(|first| *first <= row.ts_ms)
-        {
-            return;
-        }
-        self.ts_ms.push_front(row.ts_ms);
-        for (i, column) in self.columns.iter_mut().enumerate() {
-            column.push_front(row.values.get(i).copied().unwrap_or(f32::NAN));
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        (self.ts_ms.len() * (8 + 4 * self.columns.len())) as u64
-    }
-
-    /// Calls `each` for the rows with `from <= ts < before`.
-    fn each(
-        &self,
-        from_ms: u64,
-        before_ms: u64,
-        mut each: impl FnMut(u64, &mut dyn FnMut(usize) -> f32),
-    ) {
-        let (first, end) = (
-            self.ts_ms.partition_point(|t| *t < from_ms),
-            self.ts_ms.partition_point(|t| *t < before_ms),
-        );
-        for row in first..end {
-            each(self.ts_ms[row], &mut |column| self.columns[column][row]);
-        }
-    }
-}
-
-/// Both resolutions.
-#[derive(Debug)]
-pub(super) struct Rings {
-    names: Arc<[String]>,
-    fine: Ring,
-    coarse: Ring,
-    /// The coarse row in the making: its interval, its last time, its values so far.
-    making: Option<(u64, u64, Vec<Folded>)>,
-}
-
-impl Rings {
-    pub(super) fn new(names: Arc<[String]>) -> Self {
-        let n = names.len();
-        Self {
-            names,
-            fine: Ring::new(FINE, n),
-            coarse: Ring::new(COARSE, n),
-            making: None,
-        }
-    }
-
-    /// Names in the order of a row's values.
-    pub(super) fn names(&self) -> &Arc<[String]> {
-        &self.names
-    }
-
-    /// Takes a row; returns a coarse row when its 10 s are over.
-    pub(super) fn push(&mut self, row: &Row) -> Option<Row> {
-        self.fine.push(row);
-        let interval = row.ts_ms / COARSE_MS;
-        let done = match &self.making {
-            Some((making, ..)) if *making != interval => self.seal(),
-            Some(_) | None => None,
-        };
-        let n = self.names.len();
-        let (_, last, values) = self
-            .making
-            .get_or_insert_with(|| (interval, row.ts_ms, vec![Folded::default(); n]));
-        *last = row.ts_ms;
-        for (folded, value) in values.iter_mut().zip(&row.values) {
-            folded.add(*value);
-        }
-        done
-    }
-
-    /// Ends the coarse row in the making, if there is one.
-    pub(super) fn seal(&mut self) -> Option<Row> {
-        let (_, ts_ms, folded) = self.making.take()?;
-        let value =
-            |(f, name): (&Folded, &String)| f.value(fold_of(name)).map_or(f32::NAN, |v| v as f32);
-        let row = Row {
-            ts_ms,
-            values: folded.iter().zip(self.names.iter()).map(value).collect(),
-        };
-        self.coarse.push(&row);
-        Some(row)
-    }
-
-    /// Puts rows of an earlier run (ascending) before what is there.
-    pub(super) fn put_before(&mut self, rows: &[Row]) {
-        for row in rows.iter().rev() {
-            self.coarse.push_front(row);
-        }
-    }
-
-    /// Bytes in use.
-    pub(super) fn bytes(&self) -> u64 {
-        self.fine.bytes() + self.coarse.bytes()
-    }
-
-    /// Time of the first row in memory.
-    pub(super) fn first_ms(&self) -> Option<u64> {
-        let firsts = [self.coarse.ts_ms.front(), self.fine.ts_ms.front()];
-        firsts.into_iter().flatten().copied().min()
-    }
-
-    /// Adds what is in memory: coarse rows up to where the fine ones begin.
-    pub(super) fn fold(&self, into: &mut Points) {
-        let (from, to) = (into.from_ms, into.to_ms);
-        let seam = self.fine.ts_ms.front().copied().unwrap_or(u64::MAX);
-        let names = &self.names;
-        let mut add = |ts: u64, value: &mut dyn FnMut(usize) -> f32| {
-            for (i, name) in names.iter().enumerate() {
-                into.add(ts, name, value(i));
-            }
-        };
-        self.coarse
-            .each(from, seam.min(to.saturating_add(1)), &mut add);
-        self.fine
-            .each(from.max(seam), to.saturating_add(1), &mut add);
-    }
-}
-
-/// An answer in the making.
+/// An answer in the making. Callers look up a point and a series once and add by their positions, since a week of
+/// figures is some millions of values.
 #[derive(Debug)]
 pub(super) struct Points {
     pub(super) from_ms: u64,
     pub(super) to_ms: u64,
     step_ms: u64,
     ends: Vec<Option<u64>>,
-    series: BTreeMap<String, Vec<Folded>>,
+    names: HashMap<String, usize>,
+    columns: Vec<Vec<Folded>>,
 }
 
 impl Points {
@@ -368,49 +195,60 @@ impl Points {
         let span = (to_ms - from_ms).saturating_add(1);
         let step_ms = span.div_ceil(n).max(1);
         let n = usize::try_from(span.div_ceil(step_ms)).unwrap_or(1);
+        let (ends, names, columns) = (vec![None; n], HashMap::new(), Vec::new());
         Self {
             from_ms,
             to_ms,
             step_ms,
-            ends: vec![None; n],
-            series: BTreeMap::new(),
+            ends,
+            names,
+            columns,
         }
     }
 
-    pub(super) fn add(&mut self, ts_ms: u64, name: &str, value: f32) {
+    /// Position of the point that holds this instant, which is hereby known to have a row; `None` = out of bounds.
+    pub(super) fn point(&mut self, ts_ms: u64) -> Option<usize> {
         if ts_ms < self.from_ms || ts_ms > self.to_ms {
-            return;
+            return None;
         }
-        let Ok(i) = usize::try_from((ts_ms - self.from_ms) / self.step_ms) else {
-            return;
-        };
-        if !self.series.contains_key(name) {
-            if self.series.len() >= N_SERIES_ANSWER {
-                return;
-            }
-            self.series
-                .insert(name.to_owned(), vec![Folded::default(); self.ends.len()]);
-        }
-        let (Some(end), Some(column)) = (self.ends.get_mut(i), self.series.get_mut(name)) else {
-            return;
-        };
+        let i = usize::try_from((ts_ms - self.from_ms) / self.step_ms).ok()?;
+        let end = self.ends.get_mut(i)?;
         *end = Some(end.map_or(ts_ms, |e| e.max(ts_ms)));
-        column[i].add(value);
+        Some(i)
+    }
+
+    /// Position of a series; `None` = there are too many already.
+    pub(super) fn series(&mut self, name: &str) -> Option<usize> {
+        if let Some(i) = self.names.get(name) {
+            return Some(*i);
+        }
+        if self.columns.len() >= N_SERIES_ANSWER {
+            return None;
+        }
+        self.names.insert(name.to_owned(), self.columns.len());
+        self.columns.push(vec![Folded::default(); self.ends.len()]);
+        Some(self.columns.len() - 1)
+    }
+
+    /// Adds a value; both positions are from the methods above.
+    pub(super) fn add(&mut self, point: usize, series: usize, value: f32) {
+        self.columns[series][point].add(value);
     }
 
     /// Points at which nothing was recorded are left out.
     pub(super) fn finish(self) -> History {
-        let ends = self.ends;
-        let column = |(name, column): (String, Vec<Folded>)| {
+        let (ends, columns) = (self.ends, self.columns);
+        let column = |(name, i): (String, usize)| {
             let fold = fold_of(&name);
-            let known = column.iter().zip(&ends).filter(|(_, end)| end.is_some());
+            let known = columns[i]
+                .iter()
+                .zip(&ends)
+                .filter(|(_, end)| end.is_some());
             // A thousandth is enough for a chart, and short on the wire.
-            let values = known
-                .map(|(f, _)| f.value(fold).map(|v| (v * 1_000.0).round() / 1_000.0))
-                .collect();
-            (name, values)
+            let round = |v: f64| (v * 1_000.0).round() / 1_000.0;
+            (name, known.map(|(f, _)| f.value(fold).map(round)).collect())
         };
-        let series = self.series.into_iter().map(column).collect();
+        let series = self.names.into_iter().map(column).collect();
         History {
             ts_ms: ends.iter().flatten().copied().collect(),
             step_ms: self.step_ms,
@@ -421,111 +259,9 @@ impl Points {
 
 #[cfg(test)]
 mod tests {
+    use pipectl_shared::snapshot::Stage;
+
     use super::*;
-
-    fn rings() -> Rings {
-        Rings::new(["in_per_s", "p99_ms", "dead"].map(str::to_owned).into())
-    }
-
-    fn row(ts_ms: u64, values: [f32; 3]) -> Row {
-        Row {
-            ts_ms,
-            values: values.to_vec(),
-        }
-    }
-
-    fn range(rings: &Rings, from: u64, to: u64, n: usize) -> History {
-        let mut points = Points::new(from, to, n, 3);
-        rings.fold(&mut points);
-        points.finish()
-    }
-
-    #[test]
-    fn every_second_of_the_last_hour_is_there() {
-        let mut rings = rings();
-        for s in 1..=10_000u64 {
-            rings.push(&row(s * 1_000, [s as f32, 1.0, f32::NAN]));
-        }
-        let history = range(&rings, 9_998_000, 10_000_000, 100);
-        assert_eq!(history.ts_ms, [9_998_000, 9_999_000, 10_000_000]);
-        assert_eq!(
-            history.series["in_per_s"],
-            [Some(9_998.0), Some(9_999.0), Some(10_000.0)]
-        );
-        assert_eq!(
-            history.series["dead"],
-            [None, None, None],
-            "unknown stays unknown"
-        );
-    }
-
-    #[test]
-    fn older_figures_are_folded_by_what_they_mean() {
-        let mut rings = rings();
-        for s in 0..7_200u64 {
-            let spike = if s == 5 { 900.0 } else { 1.0 };
-            rings.push(&row(s * 1_000, [(s % 10) as f32, spike, s as f32]));
-        }
-        let history = range(&rings, 0, 9_999, 1);
-        assert_eq!(history.series["in_per_s"], [Some(4.5)], "rates: the mean");
-        assert_eq!(
-            history.series["p99_ms"],
-            [Some(900.0)],
-            "percentiles: the worst"
-        );
-        assert_eq!(history.series["dead"], [Some(9.0)], "levels: the last");
-    }
-
-    #[test]
-    fn no_row_is_counted_in_both_resolutions() {
-        let mut rings = rings();
-        for s in 0..7_200u64 {
-            rings.push(&row(s * 1_000, [1.0, 1.0, 1.0]));
-        }
-        let history = range(&rings, 0, 7_200_000, 10_000);
-        assert!(history.ts_ms.windows(2).all(|w| w[0] < w[1]));
-        // One hour of seconds and one hour of tens; the coarse row that reaches over the seam is left to the fine ones.
-        assert_eq!(history.ts_ms.len(), 3_600 + 360);
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_does_not_break_the_order() {
-        let mut rings = rings();
-        for ts in [1_000, 2_000, 500_000, 3_000, 4_000] {
-            rings.push(&row(ts, [1.0, 1.0, 1.0]));
-        }
-        assert_eq!(
-            range(&rings, 0, 600_000, 1_000_000).ts_ms,
-            [1_000, 2_000, 3_000, 4_000]
-        );
-    }
-
-    #[test]
-    fn memory_stays_below_sixteen_mebibytes() {
-        let stages: Vec<_> = (0..1_000).map(|i| format!("s{i}")).collect();
-        let mut rings = Rings::new(names(stages.iter().map(String::as_str)));
-        assert_eq!(rings.names().len(), N_SERIES);
-        let values = vec![1.0; N_SERIES];
-        for i in 0..FINE as u64 + 10 {
-            rings.fine.push(&Row {
-                ts_ms: i + 1,
-                values: values.clone(),
-            });
-        }
-        for i in 0..COARSE as u64 + 10 {
-            rings.coarse.push(&Row {
-                ts_ms: i + 1,
-                values: values.clone(),
-            });
-        }
-        assert!(rings.bytes() < 16 << 20, "{}", rings.bytes());
-        let capacity: usize = [&rings.fine, &rings.coarse]
-            .iter()
-            .flat_map(|r| &r.columns)
-            .map(|c| c.capacity() * 4)
-            .sum();
-        assert!(capacity < 16 << 20, "{capacity}");
-    }
 
     #[test]
     fn an_answer_is_bounded_whatever_was_asked() {
@@ -536,19 +272,41 @@ mod tests {
             (points.from_ms, points.to_ms, points.ends.len()),
             (50, 50, 1)
         );
+        let mut points = Points::new(0, 10, 10, 10);
+        assert!(
+            (0..2_000)
+                .filter_map(|i| points.series(&format!("s{i}")))
+                .count()
+                == N_SERIES_ANSWER
+        );
+        assert_eq!(
+            (points.point(11), points.point(10)),
+            (None, Some(points.ends.len() - 1))
+        );
     }
 
     #[test]
-    fn rows_of_an_earlier_run_come_first() {
-        let mut rings = rings();
-        rings.push(&row(50_000, [1.0; 3]));
-        rings.put_before(&[
-            row(10_000, [2.0; 3]),
-            row(20_000, [3.0; 3]),
-            row(60_000, [4.0; 3]),
-        ]);
-        assert_eq!(rings.first_ms(), Some(10_000));
-        let history = range(&rings, 0, 100_000, 1_000);
-        assert_eq!(history.ts_ms, [10_000, 20_000, 50_000]);
+    fn a_row_has_a_value_for_every_name() {
+        let stages = ["a", "b"];
+        let stage = |name: &&str| Stage {
+            name: (*name).to_owned(),
+            lag: Some(7),
+            ..Stage::default()
+        };
+        let mut snapshot = Snapshot {
+            ts_ms: 5,
+            ..Snapshot::default()
+        };
+        snapshot.status.stages = stages.iter().map(stage).collect();
+        let (names, row) = (names(stages), row(&snapshot, &LastSecond::default()));
+        assert_eq!(names.len(), row.values.len());
+        for (name, value) in names.iter().zip(&row.values) {
+            let expected = match name.as_str() {
+                "stage.a.lag" | "stage.b.lag" => Some(7.0),
+                "stage.a.dead" | "stage.b.dead" => Some(0.0),
+                _ => None,
+            };
+            assert_eq!(Some(*value).filter(|v| !v.is_nan()), expected, "{name}");
+        }
     }
 }

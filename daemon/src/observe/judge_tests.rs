@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pipectl_shared::snapshot::State;
 
+use super::consumers::consumers;
 use super::facts::{Facts, OldestPending};
 use super::fixtures::{NOW, consumer, facts, id, spoil, stall, worker};
 use super::judge::*;

@@ -6,8 +6,10 @@
 mod alerts;
 mod buckets;
 mod build;
+mod consumers;
 mod facts;
 mod fit;
+mod gather;
 mod history;
 mod host;
 mod judge;
@@ -15,6 +17,8 @@ mod ledger;
 mod probe;
 mod progress;
 mod rates;
+mod rings;
+mod rules;
 mod sampler;
 mod spill;
 mod text;
@@ -55,7 +59,7 @@ pub struct Observer {
 /// encoding and reading files happen without them.
 struct Shared {
     windows: Mutex<window::Windows>,
-    rings: Mutex<history::Rings>,
+    rings: Mutex<rings::Rings>,
     spill_dir: PathBuf,
 }
 
@@ -91,7 +95,7 @@ impl Observer {
         let stages = fixed.stages.iter().map(|s| (s.name.clone(), s.terminal));
         let shared = Arc::new(Shared {
             windows: Mutex::new(window::Windows::new(stages)),
-            rings: Mutex::new(history::Rings::new(names)),
+            rings: Mutex::new(rings::Rings::new(names)),
             spill_dir: parts.data.join("history"),
         });
         let (sender, latest) = watch::channel(Arc::default());

@@ -10,32 +10,30 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use pipectl_shared::config::Config;
-use pipectl_shared::snapshot::{self, Snapshot};
+use pipectl_shared::snapshot::Snapshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::alerts::{Book, Change, Severity};
-use super::facts::{Counters, Facts, Fixed, OldestPending, StageFacts, StoreFacts};
-use super::history::{self, LastSecond, Row};
+use super::alerts::{Book, Change};
+use super::facts::Fixed;
+use super::gather::Gather;
+use super::history::{self, Row};
 use super::host::{self, Host};
-use super::probe::{self, Answers, Due};
-use super::progress::Progress;
-use super::rates::Readings;
+use super::probe::{self, Answers};
+use super::rules::Severity;
 use super::spill::{self, Spill};
 use super::{Shared, build};
 use crate::clock::Clock;
 use crate::journal::{Journal, Level};
-use crate::runtime::{Handle, StageMeter};
-use crate::store::{Admin, Aggregates, ConsumerDepth, Depth, Lag, Layout, Server, StoreError};
+use crate::runtime::Handle;
+use crate::store::{Admin, Layout, StoreError};
 
 /// Base tick.
 const TICK: Duration = Duration::from_secs(1);
 /// A Snapshot waits this long for the store's answer of its own tick.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Depths older than this are unknown.
-const FRESH: Duration = Duration::from_secs(2);
 /// History loaded at start: the day that memory holds.
 const LOADED_MS: u64 = 86_400_000;
 /// Rows of that day.
@@ -75,7 +73,6 @@ pub(super) struct Parts {
 /// See the head of the file. Made by `Observer::new`.
 pub struct Sampler {
     parts: Parts,
-    fixed: Arc<Fixed>,
     shared: Arc<Shared>,
     latest: watch::Sender<Arc<Snapshot>>,
     started: Instant,
@@ -85,36 +82,13 @@ pub struct Sampler {
     seq: u64,
     /// When the tick is published at the latest; `None` = it was.
     publish_by: Option<Instant>,
-    is_probing: bool,
+    /// The question that is under way.
+    probe: Option<tokio::task::Id>,
     host: Option<Box<Host>>,
-    host_reading: host::Reading,
     spill: Option<Box<Spill>>,
     spill_fails: bool,
-    known: Known,
-    in_rate: Readings,
-    out_rate: Readings,
-    stages: Vec<StageState>,
-    source_rates: Vec<Readings>,
+    gather: Gather,
     book: Book,
-}
-
-/// The last answers of the store.
-#[derive(Default)]
-struct Known {
-    depth: Option<(Instant, Arc<Depth>)>,
-    error: Option<StoreError>,
-    answered: Option<Instant>,
-    server: Option<Arc<Server>>,
-    aggregates: Option<(Instant, Arc<Aggregates>)>,
-    consumers: Vec<Option<Arc<Vec<ConsumerDepth>>>>,
-    oldest: Vec<Option<OldestPending>>,
-}
-
-#[derive(Default)]
-struct StageState {
-    in_rate: Readings,
-    out_rate: Readings,
-    progress: Progress,
 }
 
 /// A job that ended.
@@ -132,7 +106,6 @@ impl Sampler {
         shared: Arc<Shared>,
         latest: watch::Sender<Arc<Snapshot>>,
     ) -> Self {
-        let fixed = Arc::new(fixed);
         let names = Arc::clone(
             shared
                 .rings
@@ -140,24 +113,16 @@ impl Sampler {
                 .unwrap_or_else(PoisonError::into_inner)
                 .names(),
         );
-        let n = fixed.stages.len();
         Self {
             host: Some(Box::new(Host::new(&parts.data))),
             spill: Some(Box::new(Spill::new(shared.spill_dir.clone(), names))),
-            stages: (0..n).map(|_| StageState::default()).collect(),
-            source_rates: parts
-                .handle
-                .sources
-                .iter()
-                .map(|_| Readings::default())
-                .collect(),
-            known: Known {
-                consumers: vec![None; n],
-                oldest: vec![None; n],
-                ..Known::default()
-            },
+            gather: Gather::new(
+                fixed,
+                parts.handle.clone(),
+                Arc::clone(&parts.clock),
+                Arc::clone(&shared),
+            ),
             parts,
-            fixed,
             shared,
             latest,
             started: Instant::now(),
@@ -165,11 +130,8 @@ impl Sampler {
             tick: 0,
             seq: 0,
             publish_by: None,
-            is_probing: false,
-            host_reading: host::Reading::default(),
+            probe: None,
             spill_fails: false,
-            in_rate: Readings::default(),
-            out_rate: Readings::default(),
             book: Book::default(),
         }
     }
@@ -193,7 +155,6 @@ impl Sampler {
     }
 
     fn tick(&mut self) {
-        // The one before was late by a whole tick: that cannot be, patience is shorter. But nothing depends on it.
         self.publish_by = Some(Instant::now() + PATIENCE);
         self.start_probe();
         if self.tick.is_multiple_of(2)
@@ -209,40 +170,27 @@ impl Sampler {
     }
 
     fn start_probe(&mut self) {
-        if self.is_probing {
+        if self.probe.is_some() {
             return;
         }
-        self.is_probing = true;
-        let had_pending = |c: &Option<Arc<Vec<ConsumerDepth>>>| {
-            c.as_ref().is_some_and(|c| c.iter().any(|c| c.pending > 0))
-        };
-        let due = Due {
-            consumers: self.tick.is_multiple_of(5) || self.known.error.is_some(),
-            consumers_of: self.known.consumers.iter().map(had_pending).collect(),
-            oldest: self.known.oldest.clone(),
-            aggregates: self.tick.is_multiple_of(2),
-            // After an outage it may be another server.
-            server: self.tick.is_multiple_of(10)
-                || self.known.server.is_none()
-                || self.known.error.is_some(),
-        };
+        let due = self.gather.due(self.tick);
         let (admin, handle) = (Arc::clone(&self.parts.admin), self.parts.handle.clone());
-        self.jobs
-            .spawn(async move { Done::Probe(Box::new(probe::probe(admin, handle, due).await)) });
+        let asked = async move { Done::Probe(Box::new(probe::probe(admin, handle, due).await)) };
+        self.probe = Some(self.jobs.spawn(asked).id());
     }
 
     fn finished(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
             Ok(Done::Probe(answers)) => {
-                self.is_probing = false;
-                self.answered(*answers);
+                self.probe = None;
+                self.gather.answered(*answers);
                 if self.publish_by.is_some() {
                     self.publish();
                 }
             }
             Ok(Done::Host(host, reading)) => {
                 self.host = Some(host);
-                self.host_reading = *reading;
+                self.gather.host_read(*reading);
             }
             Ok(Done::Spill(spill, result)) => {
                 self.spill = Some(spill);
@@ -255,49 +203,23 @@ impl Sampler {
                     .unwrap_or_else(PoisonError::into_inner)
                     .put_before(&rows);
             }
+            // A panic is a bug in the job. The store is asked again at the next tick; the host's facts become unknown, and
+            // history stays in memory, for as long as the daemon runs.
             Err(error) if error.is_panic() => {
-                // Only the store's adapter is foreign code here. The next tick asks again; host facts and spilling, if it
-                // was theirs, end with this line.
                 tracing::error!(%error, "a job of the sampler panicked");
-                self.is_probing = false;
+                if self.probe == Some(error.id()) {
+                    self.probe = None;
+                    self.gather.failed(StoreError::Bug(error.to_string()));
+                }
             }
             Err(_) => {}
         }
     }
 
-    fn answered(&mut self, answers: Answers) {
-        let known = &mut self.known;
-        let depth = match answers.depth {
-            Ok(depth) => depth,
-            Err(error) => {
-                known.error = Some(error);
-                known.depth = None;
-                known.consumers.fill(None);
-                known.oldest.fill(None);
-                return;
-            }
-        };
-        known.error = None;
-        known.answered = Some(answers.at);
-        known.depth = Some((answers.at, Arc::new(depth)));
-        for (to, from) in known.consumers.iter_mut().zip(answers.consumers) {
-            *to = from.map(Arc::new).or(to.take());
-        }
-        for (to, from) in known.oldest.iter_mut().zip(answers.oldest) {
-            *to = from;
-        }
-        if let Some(aggregates) = answers.aggregates {
-            known.aggregates = Some((answers.at, Arc::new(aggregates)));
-        }
-        if let Some(server) = answers.server {
-            known.server = Some(Arc::new(server));
-        }
-    }
-
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         self.publish_by = None;
         self.seq += 1;
-        let (mut facts, last_second) = self.gather();
+        let (mut facts, last_second) = self.gather.facts(self.seq);
         let (alerts, changes) = self.book.step(&facts);
         changes.iter().for_each(|change| self.tell(change));
         facts.alerts = alerts;
@@ -319,174 +241,6 @@ impl Sampler {
             change.stage.as_deref(),
             format!("{}: {}", change.name, change.message),
         );
-    }
-
-    fn gather(&mut self) -> (Facts, LastSecond) {
-        let now = Instant::now();
-        let at = now.duration_since(self.started);
-        let store = self.store_facts(now);
-        let mut last = LastSecond::default();
-        // The counter belongs to the instant at which it was read, not to this one.
-        let read = self.known.depth.as_ref().filter(|_| store.depth.is_some());
-        let read_at = read.map_or(at, |(read_at, _)| read_at.duration_since(self.started));
-        self.in_rate
-            .push(read_at, read.map(|(_, d)| d.ledger.accepted));
-        let out = self.terminal_committed();
-        self.out_rate.push(at, Some(out));
-        (last.in_per_s, last.out_per_s) = (
-            self.in_rate.last_per_s(read_at),
-            self.out_rate.last_per_s(at),
-        );
-        let stages: Vec<_> = (0..self.stages.len())
-            .map(|i| self.stage_facts(i, at, &store))
-            .collect();
-        last.stages = self
-            .stages
-            .iter()
-            .map(|s| (s.in_rate.last_per_s(at), s.out_rate.last_per_s(at)))
-            .collect();
-        let latency = {
-            let mut windows = self
-                .shared
-                .windows
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            windows.tick(self.parts.handle.stages.iter().map(|s| &*s.meter));
-            windows.view(None)
-        }
-        .rows(false);
-        let facts = Facts {
-            seq: self.seq,
-            now_ms: self.parts.clock.now_ms(),
-            uptime: at,
-            fixed: Arc::clone(&self.fixed),
-            draining: self.parts.handle.is_draining(),
-            in_per_s: self
-                .in_rate
-                .per_s(read_at)
-                .filter(|_| store.depth.is_some()),
-            out_per_s: self.out_rate.per_s(at),
-            store,
-            stages,
-            latency,
-            sources: self.sources(at),
-            host: self.host_reading.host.clone(),
-            rss_bytes: self.host_reading.rss_bytes,
-            cpu_cores: self.host_reading.cpu_cores,
-            history_bytes: self
-                .shared
-                .rings
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .bytes(),
-            events: Vec::new(),
-            alerts: Vec::new(),
-        };
-        (facts, last)
-    }
-
-    fn store_facts(&self, now: Instant) -> StoreFacts {
-        let known = &self.known;
-        let fresh = known
-            .depth
-            .as_ref()
-            .filter(|(at, _)| now.duration_since(*at) <= FRESH);
-        let since = now.duration_since(known.answered.unwrap_or(self.started));
-        let error = match (&known.error, fresh) {
-            (Some(error), _) => Some(error.clone()),
-            (None, None) if known.answered.is_some() => Some(StoreError::Unavailable(format!(
-                "no answer for {}",
-                super::text::span(since)
-            ))),
-            (None, _) => None,
-        };
-        StoreFacts {
-            depth: fresh.map(|(_, depth)| Arc::clone(depth)),
-            away: error.is_some().then_some(since),
-            error,
-            server: known.server.clone(),
-            aggregates: known
-                .aggregates
-                .as_ref()
-                .map(|(at, totals)| (Arc::clone(totals), now.duration_since(*at))),
-        }
-    }
-
-    fn terminal_committed(&self) -> u64 {
-        let terminal = self
-            .fixed
-            .stages
-            .iter()
-            .zip(self.parts.handle.stages.iter())
-            .filter(|(fixed, _)| fixed.terminal);
-        terminal
-            .map(|(_, stage)| StageMeter::get(&stage.meter.committed))
-            .sum()
-    }
-
-    fn stage_facts(&mut self, i: usize, at: Duration, store: &StoreFacts) -> StageFacts {
-        let Some(handle) = self.parts.handle.stages.get(i) else {
-            return StageFacts::default();
-        };
-        let state = &mut self.stages[i];
-        let counters = counters(&handle.meter);
-        state.in_rate.push(at, Some(counters.read));
-        state.out_rate.push(at, Some(counters.committed));
-        let depth = store.depth.as_ref().and_then(|d| d.stages.get(i));
-        let consumers = depth.and_then(|_| self.known.consumers[i].clone());
-        let workers = handle.workers();
-        let (running, wanted, paused) = (
-            handle.n_running(),
-            *handle.wanted.borrow(),
-            handle.is_paused(),
-        );
-        let waits =
-            depth.is_some_and(|d| matches!(d.lag, Lag::Known(n) | Lag::Estimate(n) if n > 0));
-        let is_stopped = paused || wanted == 0;
-        StageFacts {
-            paused,
-            running,
-            wanted,
-            short: state.progress.short(at, !paused && running < wanted),
-            trouble: handle.trouble(),
-            counters,
-            last_read_ms: StageMeter::get(&handle.meter.last_read_ms),
-            unread: state
-                .progress
-                .unread(at, waits && !is_stopped, counters.read),
-            in_per_s: state.in_rate.per_s(at),
-            out_per_s: state.out_rate.per_s(at),
-            stalls: state
-                .progress
-                .observe(at, consumers.as_deref().map(Vec::as_slice), &workers),
-            consumers,
-            oldest: self.known.oldest[i],
-            workers,
-        }
-    }
-
-    fn sources(&mut self, at: Duration) -> Vec<snapshot::Source> {
-        let handles = self.parts.handle.sources.iter().zip(&mut self.source_rates);
-        handles
-            .map(|(source, rate)| {
-                let sent = source.sent.load(std::sync::atomic::Ordering::Relaxed);
-                rate.push(at, Some(sent));
-                let (state, reason) = source
-                    .state
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                snapshot::Source {
-                    name: source.name.clone(),
-                    kind: source.kind.to_owned(),
-                    state: state.to_owned(),
-                    reason,
-                    per_s: rate.per_s(at),
-                    sent,
-                    rejected: source.rejected.load(std::sync::atomic::Ordering::Relaxed),
-                }
-            })
-            .collect()
     }
 
     /// Keeps the row, and writes a coarse one out. While a write hangs, rows stay in memory only.
@@ -586,17 +340,5 @@ impl Sampler {
             }
         };
         let _ = timeout(LAST, written).await;
-    }
-}
-
-fn counters(meter: &StageMeter) -> Counters {
-    Counters {
-        read: StageMeter::get(&meter.read),
-        committed: StageMeter::get(&meter.committed),
-        errors: StageMeter::get(&meter.errors),
-        retries: StageMeter::get(&meter.retries),
-        dead: StageMeter::get(&meter.dead),
-        not_pending: StageMeter::get(&meter.not_pending),
-        redelivered: StageMeter::get(&meter.redelivered),
     }
 }

@@ -1,7 +1,7 @@
 //! The sampler against a store that is played: time is paused, nothing is waited for in earnest.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ struct Fake {
     delay: Mutex<Duration>,
     consumers: Mutex<HashMap<usize, Vec<ConsumerDepth>>>,
     first_ms: Mutex<u64>,
+    panics: AtomicBool,
     n_depth: AtomicUsize,
     n_consumers: AtomicUsize,
     n_running: AtomicUsize,
@@ -48,6 +49,7 @@ impl Fake {
             delay: Mutex::default(),
             consumers: Mutex::default(),
             first_ms: Mutex::default(),
+            panics: AtomicBool::new(false),
             n_depth: AtomicUsize::new(0),
             n_consumers: AtomicUsize::new(0),
             n_running: AtomicUsize::new(0),
@@ -89,6 +91,7 @@ impl Admin for Fake {
         self.n_running_max.fetch_max(n, Ordering::SeqCst);
         let delay = *self.delay.lock().unwrap();
         sleep(delay).await;
+        assert!(!self.panics.load(Ordering::SeqCst), "played bug");
         self.depth.lock().unwrap().clone()
     }
     async fn consumers(&self, stage: usize) -> Result<Vec<ConsumerDepth>> {
@@ -406,7 +409,7 @@ async fn a_store_that_hangs_costs_no_tick_and_is_asked_by_one_question_at_a_time
         (hanging.seq, hanging.status.stages[0].pending),
         (4, Some(0))
     );
-    for second in 5..30 {
+    for second in 4..30 {
         let away = world.at(second * 1_000 + 600).await;
         assert_eq!(away.seq, second + 1, "at {second} s");
         assert_eq!(
@@ -420,6 +423,17 @@ async fn a_store_that_hangs_costs_no_tick_and_is_asked_by_one_question_at_a_time
     assert_eq!(world.fake.n_running_max.load(Ordering::SeqCst), 1);
     *world.fake.delay.lock().unwrap() = Duration::ZERO;
     assert_eq!(world.at(34_100).await.status.stages[0].pending, Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_adapter_that_panics_is_asked_again() {
+    let world = World::new(&["check", "count"]);
+    world.at(2_500).await;
+    world.fake.panics.store(true, Ordering::SeqCst);
+    let s = world.at(4_600).await;
+    assert_eq!((s.seq, s.status.stages[0].pending), (5, None));
+    world.fake.panics.store(false, Ordering::SeqCst);
+    assert_eq!(world.at(5_100).await.status.stages[0].pending, Some(0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -595,4 +609,87 @@ async fn a_disk_that_refuses_history_is_told_once() {
         .filter(|e| e.name == "history.not_written")
         .count();
     assert_eq!((told, world.observer.latest().seq), (1, 46));
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_that_is_over_is_not_shown_for_seconds() {
+    let world = World::new(&["check", "count"]);
+    let mut gone = consumer("old-9", 3);
+    gone.idle_ms = 40_000;
+    world.fake.change(|d| d.stages[0].pending = 3);
+    world.fake.consumers.lock().unwrap().insert(0, vec![gone]);
+    world.reads();
+    let s = world.at(1_100).await;
+    assert_eq!(
+        (s.consumers[0].state.as_str(), s.status.stages[0].state),
+        ("gone", State::Degraded)
+    );
+    world.at(1_500).await;
+    world.fake.change(|d| d.stages[0].pending = 0);
+    world
+        .fake
+        .consumers
+        .lock()
+        .unwrap()
+        .insert(0, vec![consumer("old-9", 0)]);
+    let s = world.at(2_100).await;
+    assert_eq!(
+        s.status.stages[0].state,
+        State::Running,
+        "{:?}",
+        s.status.stages[0].reason
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_with_leaked_consumers_is_looked_at_in_part_and_counted_whole() {
+    let world = World::new(&["check", "count"]);
+    let mut leaked: Vec<_> = (0..5_000)
+        .map(|i| consumer(&format!("leak-{i}"), 0))
+        .collect();
+    let mut gone = consumer("zz", 9);
+    gone.idle_ms = 40_000;
+    leaked.push(gone);
+    world.fake.consumers.lock().unwrap().insert(0, leaked);
+    let s = world.at(100).await;
+    assert_eq!(
+        (s.consumers.len(), s.consumers[0].name.as_str()),
+        (50, "zz")
+    );
+    assert_eq!(s.truncated["consumers"], 5_001 - 50);
+}
+
+/// Prints the cost of a tick; run with `--ignored --nocapture`, no figure is asserted here.
+#[tokio::test]
+#[ignore = "measures"]
+async fn cost_of_a_tick() {
+    let names = ["a", "b", "c", "d", "e"];
+    let (world, mut sampler) = World::idle(&names, tempfile::tempdir().unwrap());
+    for busy in [false, true] {
+        let (mut spent, n) = (Duration::ZERO, 60u32);
+        for tick in 0..u64::from(n) {
+            for stage in world.stages.iter().filter(|_| busy) {
+                StageMeter::add(&stage.meter.commits, 1);
+                stage.meter.measure(|l| {
+                    for i in 0..2_000u64 {
+                        let us = Some(1 + (i * 7_919 + tick * 104_729) % 900_000);
+                        l.wait.record(us, false);
+                        l.service.record(us, false);
+                        l.total.record(us, false);
+                        l.end_to_end.record(us, false);
+                    }
+                });
+            }
+            let before = Instant::now();
+            sampler.publish();
+            spent += before.elapsed();
+        }
+        let bytes = super::fit::size(&world.observer.latest());
+        eprintln!("busy {busy}: {:?} a tick, {bytes} bytes", spent / n);
+    }
+    let mut host = super::host::Host::new(world.data.path());
+    host.read(Duration::ZERO);
+    let before = Instant::now();
+    (1..=50).for_each(|i| drop(host.read(Duration::from_secs(i))));
+    eprintln!("host: {:?} a reading", before.elapsed() / 50);
 }

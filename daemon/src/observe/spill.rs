@@ -152,9 +152,20 @@ pub(super) fn load(dir: &Path, names: &[String], from_ms: u64, n_max: usize) -> 
 /// Adds what the files hold before `before_ms`.
 pub(super) fn fold(dir: &Path, before_ms: u64, into: &mut Points) {
     let (from, to) = (into.from_ms, into.to_ms.min(before_ms.saturating_sub(1)));
+    let mut known: Vec<String> = Vec::new();
+    let mut series: Vec<Option<usize>> = Vec::new();
     each(dir, from, to, |ts_ms, header, values| {
-        for (name, value) in header.iter().zip(values) {
-            into.add(ts_ms, name, *value);
+        if known != header {
+            known = header.to_vec();
+            series = header.iter().map(|name| into.series(name)).collect();
+        }
+        let Some(point) = into.point(ts_ms) else {
+            return;
+        };
+        for (series, value) in series.iter().zip(values) {
+            if let Some(series) = series {
+                into.add(point, *series, *value);
+            }
         }
     });
 }

@@ -273,31 +273,42 @@ impl Merged {
 
     fn row(&self, stage: &str, measure: &str, hdr: bool) -> Latency {
         let h = &self.histogram;
-        let known = !h.is_empty();
-        let ms = |us: u64| known.then_some(us as f64 / 1_000.0);
-        // Never above the greatest value, which the top of the last value's range would be.
-        let at = |q: f64| ms(h.value_at_quantile(q).min(GREATEST_US));
-        let buckets = if known {
-            buckets::log_buckets(
-                h.iter_recorded()
-                    .map(|v| (v.value_iterated_to(), v.count_at_value())),
-            )
-        } else {
+        // One pass over the 17,408 counters instead of one per percentile: this is most of what a tick costs.
+        let recorded: Vec<(u64, u64)> = if h.is_empty() {
             Vec::new()
+        } else {
+            h.iter_recorded()
+                .map(|v| (v.value_iterated_to().min(GREATEST_US), v.count_at_value()))
+                .collect()
+        };
+        let mut upto = 0;
+        let ranks: Vec<u64> = recorded
+            .iter()
+            .map(|(_, count)| {
+                upto += count;
+                upto
+            })
+            .collect();
+        let ms = |us: u64| us as f64 / 1_000.0;
+        // The least value that is not below this share of all, as HdrHistogram has it.
+        let at = |q: f64| {
+            let rank = ((q * h.len() as f64).ceil() as u64).max(1);
+            let i = ranks.partition_point(|upto| *upto < rank);
+            recorded.get(i).or(recorded.last()).map(|(us, _)| ms(*us))
         };
         Latency {
             stage: stage.to_owned(),
             measure: measure.to_owned(),
             count: h.len(),
-            min: ms(h.min()),
+            min: recorded.first().map(|_| ms(h.min())),
             p50: at(0.5),
             p90: at(0.9),
             p95: at(0.95),
             p99: at(0.99),
             p999: at(0.999),
             p9999: at(0.9999),
-            max: ms(h.max().min(GREATEST_US)),
-            buckets,
+            max: recorded.last().map(|(us, _)| ms(*us)),
+            buckets: buckets::log_buckets(recorded.iter().copied()),
             out_of_range: self.out_of_range,
             coarse: self.coarse,
             hdr: hdr.then(|| encode(h)),
@@ -432,6 +443,46 @@ mod tests {
             row(&windows.view(None).rows(false), "two", "service").count,
             1
         );
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_whole_histogram() {
+        let (mut windows, meters) = (windows(), meters());
+        // Sparse, dense and skewed.
+        for n in [1u64, 2, 7, 100, 5_000] {
+            meters[1].measure(|l| {
+                (0..n).for_each(|i| l.service.record(Some(1 + i * i % 40_000_000), false));
+            });
+            StageMeter::add(&meters[1].commits, 1);
+            windows.tick(&meters);
+            let service = row(&windows.view(Some("two")).rows(true), "two", "service");
+            let bytes = STANDARD.decode(service.hdr.unwrap()).unwrap();
+            let h: Histogram<u64> = Deserializer::new()
+                .deserialize(&mut bytes.as_slice())
+                .unwrap();
+            let percentiles = [
+                service.p50,
+                service.p90,
+                service.p95,
+                service.p99,
+                service.p999,
+                service.p9999,
+            ];
+            for (q, value) in [0.5, 0.9, 0.95, 0.99, 0.999, 0.9999]
+                .into_iter()
+                .zip(percentiles)
+            {
+                assert_eq!(
+                    value,
+                    Some(h.value_at_quantile(q) as f64 / 1_000.0),
+                    "n {n}, q {q}"
+                );
+            }
+            assert_eq!(
+                (service.count, service.max),
+                (h.len(), Some(h.max() as f64 / 1_000.0))
+            );
+        }
     }
 
     #[test]

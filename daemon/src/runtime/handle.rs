@@ -233,14 +233,26 @@ impl StageHandle {
     pub(crate) fn show_worker(&self, view: WorkerView) {
         let (orders, _) = mpsc::channel(1);
         let name = view.consumer.clone();
-        let entry = WorkerEntry { view: Arc::new(Mutex::new(view)), orders };
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(name, entry);
+        let entry = WorkerEntry {
+            view: Arc::new(Mutex::new(view)),
+            orders,
+        };
+        self.workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, entry);
     }
 
     /// Shows a worker whose orders go to the test.
     pub(crate) fn show_worker_with(&self, view: WorkerView, orders: mpsc::Sender<Order>) {
         let name = view.consumer.clone();
-        let entry = WorkerEntry { view: Arc::new(Mutex::new(view)), orders };
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(name, entry);
+        let entry = WorkerEntry {
+            view: Arc::new(Mutex::new(view)),
+            orders,
+        };
+        self.workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, entry);
     }
 }

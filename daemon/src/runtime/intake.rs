@@ -16,6 +16,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pipectl_shared::backoff::Backoff;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::handle::SourceHandle;
 use super::schedule::Schedule;
 use crate::clock::Clock;
-use crate::record::Fields;
+use crate::record::{Fields, event_id};
 use crate::sources::Generator;
 use crate::store::{Admin, Admission, StoreError};
 
@@ -41,9 +42,11 @@ const BEHIND_MAX: Duration = Duration::from_secs(2);
 /// A batch in doubt is sent again for this long at most; then nobody wants such old events.
 const DOUBT_MAX: Duration = Duration::from_secs(30);
 
-/// While the store is away it is tried again after this long, doubling to [`RETRY_MAX`].
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(2);
+/// While the store is away it is tried again after this. Without jitter: there is one intake, and workers have their own.
+const RETRY: Backoff = Backoff {
+    min: Duration::from_millis(100),
+    max: Duration::from_secs(2),
+};
 
 /// Refused events are booked in the store's ledger together, at most this often.
 const BOOK_EVERY: Duration = Duration::from_secs(1);
@@ -93,7 +96,7 @@ struct Doubt {
 struct Away {
     why: String,
     retry_at: Instant,
-    pause: Duration,
+    n_failures: u32,
 }
 
 /// How one look ended.
@@ -222,8 +225,11 @@ impl Intake {
             // From the wall clock as it is now, so that the stamps follow it when it is set.
             let ago_us = u64::try_from(now.duration_since(at).as_micros()).unwrap_or(u64::MAX);
             let fields = self.generator.next(now_us.saturating_sub(ago_us));
-            let event_id = id_of(&fields, &self.id_field);
-            batch.push(Admission { event_id, fields });
+            let id = id_of(&fields, &self.id_field);
+            batch.push(Admission {
+                event_id: id,
+                fields,
+            });
         }
         batch
     }
@@ -246,7 +252,7 @@ impl Intake {
             None => {}
         }
         match self.dedupe {
-            Some(window) if is_open && !self.id_field.is_empty() => {
+            Some(window) if is_open && batch.iter().all(|event| event.event_id.is_some()) => {
                 let give_up_at = Instant::now() + DOUBT_MAX.min(window / 2);
                 progress.doubt = Some(Doubt { batch, give_up_at });
             }
@@ -283,17 +289,18 @@ impl Intake {
     }
 
     fn away(&self, error: &StoreError, progress: &mut Progress) {
-        let pause = progress
+        let n_failures = progress
             .away
             .take()
-            .map_or(RETRY_MIN, |away| (away.pause * 2).min(RETRY_MAX));
+            .map_or(0, |away| away.n_failures)
+            .saturating_add(1);
         let why = error.to_string();
         self.show("waiting", Some(why.clone()));
-        // Without jitter: there is one intake, and workers have their own.
+        let retry_at = Instant::now() + RETRY.ceiling(n_failures);
         progress.away = Some(Away {
             why,
-            retry_at: Instant::now() + pause,
-            pause,
+            retry_at,
+            n_failures,
         });
     }
 
@@ -323,12 +330,12 @@ impl Intake {
     }
 }
 
-/// The event id as the store wants it; only ours, which have 16 bytes.
+/// The event id as the store wants it, where the event has one.
 fn id_of(fields: &Fields, name: &str) -> Option<[u8; 16]> {
     let (_, id) = fields
         .iter()
         .find(|(field, _)| !name.is_empty() && field == name)?;
-    id[..].try_into().ok()
+    Some(event_id(id))
 }
 
 /// The call's answer; after the order to stop it has [`LAST_CALL`] left, and `None` means that it was given up.

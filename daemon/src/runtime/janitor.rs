@@ -13,7 +13,7 @@ use crate::world::World;
 /// Often enough that a group that was destroyed while idle is noticed before a person does.
 const EVERY: Duration = Duration::from_secs(2);
 /// A daemon that said nothing for this long is taken for dead: several beats.
-const ALIVE_FOR: Duration = Duration::from_secs(15);
+pub(super) const ALIVE_FOR: Duration = Duration::from_secs(15);
 /// No answer for this long is no answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 

@@ -9,6 +9,7 @@ mod loader;
 mod measure;
 mod mender;
 mod meter;
+pub mod pressure;
 mod reader;
 mod schedule;
 mod supervisor;

@@ -115,6 +115,19 @@ impl Runtime {
         &self.handle
     }
 
+    /// Other daemons of this pipeline that live; none where the server does not answer.
+    pub async fn others(&self) -> Vec<String> {
+        let admin = self.world.store.admin();
+        let asked = admin.beat(&self.instance, janitor::ALIVE_FOR);
+        match tokio::time::timeout(Duration::from_secs(1), asked).await {
+            Ok(Ok(names)) => names
+                .into_iter()
+                .filter(|name| *name != self.instance)
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Stops reading, finishes what is in flight stage after stage, leaves the list of daemons. The sources must have been
     /// stopped before. Not cancel-safe: dropping it aborts the workers, whose entries then stay pending.
     pub async fn drain(mut self, grace: Duration) -> Drained {

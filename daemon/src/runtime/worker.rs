@@ -112,6 +112,7 @@ impl Worker {
             }
             // What it had in hand is in its own pending list, which is read first.
             waiting.clear();
+            self.release();
             self.show("starting", None);
             let ended = match self.open().await {
                 Ok(mut lane) => {
@@ -127,7 +128,7 @@ impl Worker {
             match ended {
                 Broken::Stop => break,
                 Broken::Store(error) => {
-                    self.wait_for_store(&error, &mut attempt, &mut random).await
+                    self.wait_for_store(&error, &mut attempt, &mut random).await;
                 }
             }
         }
@@ -198,7 +199,7 @@ impl Worker {
                     next_sweep = Instant::now() + jitter(sweep_every, random);
                     if self.handle.is_paused() { Ok(()) } else { self.sweep(lane, waiting, random).await }
                 }
-                batch = lane.feed.next(), if !full => match batch {
+                batch = lane.feed.next(), if !full || self.stop.is_cancelled() => match batch {
                     Some(Ok(batch)) => {
                         let now_ms = self.world.clock.now_ms();
                         let entries = batch.entries.into_iter().map(|entry| (entry, now_ms)).collect();
@@ -519,7 +520,7 @@ impl Worker {
             Ended::Apply(effects) => Outcome::Apply(effects),
             Ended::Filtered => Outcome::Filtered,
             Ended::Late => Outcome::Late,
-            Ended::Failed(failure) => self.fail(entry, first_ms, failure, random),
+            Ended::Failed(failure) => self.fail(entry, first_ms, &failure, random),
         };
         let id_field = self.settings.id_field.as_deref();
         let event_id = id_field
@@ -537,7 +538,7 @@ impl Worker {
         &self,
         entry: &Delivered,
         first_ms: u64,
-        failure: Failure,
+        failure: &Failure,
         random: &mut SmallRng,
     ) -> Outcome {
         let meter = &self.handle.meter;
@@ -760,14 +761,16 @@ impl Worker {
             StoreError::GroupGone(why) => {
                 if self.mender.mend(&self.settings.name, why).await.is_ok() {
                     *attempt = 0;
+                    // Somebody may destroy it again and again: never faster than this.
+                    tokio::time::sleep(STORE_BACKOFF.min).await;
                     return;
                 }
             }
             StoreError::Broken(text) | StoreError::Denied(text) | StoreError::Foreign(text) => {
-                self.trouble(text)
+                self.trouble(text);
             }
             StoreError::OutOfMemory(_) | StoreError::DiskFull(_) | StoreError::Bug(_) => {
-                self.trouble(&error.to_string())
+                self.trouble(&error.to_string());
             }
             StoreError::Unavailable(_) | StoreError::Loading(_) | StoreError::ReadOnly(_) => {}
         }

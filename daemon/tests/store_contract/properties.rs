@@ -89,12 +89,10 @@ fn the_same_history_gives_the_same_trace() {
     }
 }
 
-// SWITCH ON when the Redis store is there: delete the next line.
-#[cfg(any())]
 #[test]
 fn memory_and_redis_live_the_same_history() {
     let runtime = runtime();
-    let redis = runtime.block_on(crate::support::redis_store::RedisBackend::start());
+    let redis = runtime.block_on(super::on_redis::RedisBackend::start());
     let checked = runner(100).run(&(shapes(), steps(60)), |(shape, steps)| {
         runtime.block_on(async {
             redis.meddler().flush().await;

@@ -6,7 +6,3 @@
 pub(crate) mod meddler;
 pub(crate) mod proxy;
 pub(crate) mod server;
-
-// SWITCH ON when the Redis store is there: delete the next line, and the one like it in tests/store_contract.rs.
-#[cfg(any())]
-pub(crate) mod redis_store;

@@ -100,10 +100,13 @@ impl Walked {
             &mut self.sources
         };
         if list.len() == MANY {
-            let what = format!("more than {MANY} tables [{pattern}.NAME]");
-            report.fault(entry.key_place, &what, None);
-        }
-        if list.len() >= MANY {
+            // Said once, at the first of them; `wrong` also keeps their readers from being faults.
+            if !self.wrong.iter().any(|path| path == pattern) {
+                let what = format!("more than {MANY} tables [{pattern}.NAME]");
+                report.fault(entry.key_place, &what, None);
+                self.wrong.push(pattern.to_owned());
+            }
+            self.wrong.push(full.to_owned());
             return;
         }
         list.push(Named {

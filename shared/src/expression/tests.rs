@@ -1,3 +1,5 @@
+//! Tests of the language: what holds, what is written how, what is refused where.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -178,6 +180,8 @@ fn depth_and_length_have_limits() {
     let long = format!("a = {}", "x".repeat(MAX_BYTES - 4));
     assert!(Expression::parse(&long).is_ok());
     assert!(Expression::parse(&format!("{long}x")).is_err());
+    let padded = format!("a = 1{}", " ".repeat(MAX_BYTES));
+    assert!(Expression::parse(&padded).is_err());
     // Short as given, too long when the private-use characters are written as escapes.
     let grows = format!("a = '{}'", "\u{e000}".repeat(1_000));
     assert!(grows.len() < MAX_BYTES && Expression::parse(&grows).is_err());

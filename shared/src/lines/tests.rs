@@ -1,3 +1,6 @@
+//! Tests of reading input, all formats in one file because they share their helpers and their hostile streams; hence its
+//! length. The real files are read by `tests/real_lines.rs`.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -406,6 +409,42 @@ fn a_broken_quote_costs_one_line() {
                 ],
             ]
         );
+    }
+}
+
+#[test]
+fn a_quote_that_another_line_closes_costs_one_line_too() {
+    let stream = b"a,b\n1,\"open\n2,\"x\"\n3,y\n";
+    let events = events(Format::Csv, &[], stream, 4);
+    let shown: Vec<_> = events
+        .iter()
+        .map(|event| text_of(&event.fields)[0])
+        .collect();
+    assert_eq!(shown, [("raw", "1,\"open"), ("a", "2"), ("a", "3")]);
+    let stream = b"a,b\n1,\"open\n2,\"x\n3,y\n";
+    let events = self::events(Format::Csv, &[], stream, 4);
+    let shown: Vec<_> = events
+        .iter()
+        .map(|event| text_of(&event.fields)[0])
+        .collect();
+    assert_eq!(shown, [("raw", "1,\"open"), ("raw", "2,\"x"), ("a", "3")]);
+}
+
+#[test]
+fn hostile_quotes_do_not_make_reading_quadratic() {
+    // Each record looks open up to the limit; were each looked at that far, this would take hours.
+    for line in [
+        "a\",\"x\n",
+        "\"x\n",
+        "\"x\"\"\n",
+        "\",\n",
+        "\"\n\"y\n",
+        "\"\"\"\n,\n",
+    ] {
+        let stream = line.repeat(3 * MAX_RECORD / line.len());
+        let records = records(Format::Csv, stream.as_bytes(), 1 << 16);
+        let n_carried: u64 = records.iter().map(|(_, size_bytes, _)| size_bytes).sum();
+        assert!(n_carried > stream.len() as u64 / 2, "{line:?}");
     }
 }
 

@@ -1,3 +1,5 @@
+//! Tests of clean text: tables of what becomes what, the corpus, and properties that hold for any bytes.
+
 use proptest::prelude::*;
 use unicode_general_category::{GeneralCategory, get_general_category};
 use unicode_width::UnicodeWidthStr;
@@ -28,7 +30,11 @@ fn is_harmful(c: char) -> bool {
 
 #[test]
 fn what_a_terminal_would_obey_becomes_visible() {
-    let table: [(&[u8], &str, usize); 16] = [
+    let table: [(&[u8], &str, usize); 18] = [
+        // A letter that `unicode-width` gives no cell.
+        ("\u{111c2}".as_bytes(), r"\u{111c2}", 1),
+        // Format characters that it gives one.
+        ("\u{600}\u{6dd}".as_bytes(), r"\u{600}\u{6dd}", 2),
         (b"plain text", "plain text", 0),
         (b"\x1b[2J", r"\x1b[2J", 1),
         ("\u{9b}2J".as_bytes(), r"\u{9b}2J", 1),

@@ -201,7 +201,7 @@ async fn old_values_are_used_while_the_lookup_fails_and_not_for_ever() {
         "older than ttl + stale_ok"
     );
     fixed.fail(None);
-    tokio::time::advance(REST_MAX).await;
+    tokio::time::advance(REST.max).await;
     assert_eq!(ask(&cache, "u1").await, "gold");
 }
 
@@ -244,12 +244,12 @@ async fn a_failing_lookup_is_left_in_peace() {
     );
 
     fixed.fail(None);
-    tokio::time::advance(REST_MAX).await;
+    tokio::time::advance(REST.max).await;
     assert_eq!(ask(&cache, "u1").await, "-");
     fixed.fail(Some("down again"));
     tokio::time::advance(NEGATIVE_TTL).await;
     ask(&cache, "u2").await;
-    tokio::time::advance(REST_MIN).await;
+    tokio::time::advance(REST.min).await;
     let n_before = fixed.calls().len();
     ask(&cache, "u2").await;
     assert_eq!(
@@ -272,7 +272,7 @@ async fn calls_that_fail_together_are_one_failure() {
     }
     while callers.join_next().await.is_some() {}
     assert_eq!(fixed.calls().len(), 5);
-    tokio::time::advance(REST_MIN).await;
+    tokio::time::advance(REST.min).await;
     ask(&cache, "u6").await;
     assert_eq!(
         fixed.calls().len(),
@@ -313,7 +313,7 @@ async fn one_caller_finds_out_whether_a_hanging_lookup_works_again() {
     fixed.fail(Some("down"));
     let cache = cache(&fixed);
     ask(&cache, "u0").await;
-    tokio::time::advance(REST_MIN).await;
+    tokio::time::advance(REST.min).await;
     fixed.slow(Duration::from_secs(60));
     let mut callers = tokio::task::JoinSet::new();
     for key in ["u1", "u2", "u3", "u4"] {
@@ -331,7 +331,7 @@ async fn one_caller_finds_out_whether_a_hanging_lookup_works_again() {
     assert_eq!(waits, [0, 0, 0, 60], "the others are answered at once");
 
     // A prober that is dropped leaves the way free for the next.
-    tokio::time::advance(REST_MAX).await;
+    tokio::time::advance(REST.max).await;
     let prober = Arc::clone(&cache);
     let probe = tokio::time::timeout(
         Duration::from_secs(1),

@@ -1,7 +1,6 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use pipectl_shared::config;
 
 use super::*;
@@ -54,7 +53,10 @@ impl Admin for Door {
         }
         let mut answers = Vec::new();
         for event in events {
-            assert!(event.event_id.is_some(), "our ids have 16 bytes");
+            assert!(
+                event.event_id.is_some() || !checked,
+                "nothing can be checked without an id"
+            );
             let is_known = checked
                 && state.knows_ids
                 && state
@@ -169,6 +171,10 @@ struct Scene {
 }
 
 fn scene(rate: f64, limit: Option<u64>, dedupe: Option<Duration>) -> Scene {
+    scene_of("event_id", rate, limit, dedupe)
+}
+
+fn scene_of(id_field: &str, rate: f64, limit: Option<u64>, dedupe: Option<Duration>) -> Scene {
     let door = Arc::new(Door::default());
     let handle = Arc::new(SourceHandle {
         name: "users".into(),
@@ -189,7 +195,7 @@ fn scene(rate: f64, limit: Option<u64>, dedupe: Option<Duration>) -> Scene {
         generator: Generator::new(&config, &event(), 1),
         rate,
         limit,
-        id_field: "event_id".into(),
+        id_field: id_field.into(),
         dedupe,
         admin: Arc::clone(&door) as Arc<dyn Admin>,
         clock: Arc::new(Wall { start }),
@@ -554,6 +560,37 @@ async fn without_the_id_window_nothing_is_sent_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_without_ids_are_never_sent_twice() {
+    let scene = scene_of("", 1_000.0, None, WINDOW);
+    scene.pass(1.0).await;
+    scene.door.state().loses_next_answer = true;
+    scene.pass(1.0).await;
+    let state = scene.door.state();
+    assert!(state.calls.iter().all(|(_, _, checked)| !checked));
+    assert!(
+        scene.sent() < state.added.len() as u64,
+        "the batch in doubt is not counted as sent"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_doubt_at_the_end_counts_as_rejected() {
+    let mut scene = scene(0.5, None, WINDOW);
+    scene.door.state().failing = down();
+    scene.pass(1.0).await;
+    assert_eq!(scene.rejected(), 0, "the first event is in doubt");
+    scene.door.state().failing = None;
+    scene.stop.cancel();
+    scene.ends().await;
+    assert_eq!((scene.sent(), scene.rejected()), (0, 1));
+    assert_eq!(
+        scene.door.state().n_booked,
+        1,
+        "and is booked, as the store is back"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_in_doubt_is_given_up_before_the_window_forgets_it() {
     let table = [
         (WINDOW, 30.0, 35.0),
@@ -641,20 +678,4 @@ async fn it_stops_promptly_even_when_the_store_hangs() {
             "{desc}: nothing is sent after the end"
         );
     }
-}
-
-#[test]
-fn ids_of_another_length_are_none_of_ours() {
-    let fields = |id: &'static str| {
-        vec![(
-            Bytes::from_static(b"event_id"),
-            Bytes::from_static(id.as_bytes()),
-        )]
-    };
-    assert_eq!(
-        id_of(&fields("0123456789abcdef"), "event_id"),
-        Some(*b"0123456789abcdef")
-    );
-    assert_eq!(id_of(&fields("short"), "event_id"), None);
-    assert_eq!(id_of(&fields("0123456789abcdef"), ""), None);
 }

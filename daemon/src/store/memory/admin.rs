@@ -5,14 +5,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::commit::{count, dead_row};
-use super::state::{State, millis, stage_of};
+use super::commit::{commit, count};
+use super::state::{RetryRow, State, millis, stage_of};
 use super::stream::Pending;
 use super::{Memory, admit, depth, prepare};
-use crate::record::{EntryId, Record};
+use crate::effect::Effects;
+use crate::record::{EntryId, Fields, Record, event_id};
 use crate::store::{
-    Admin, Admission, Admitted, Aggregates, ConsumerDepth, DeadLetter, DeadRow, Depth, Fate,
-    Mended, PendingPage, PendingQuery, PendingRow, Result, Server, StageLayout, Swept,
+    Admin, Admission, Admitted, Aggregates, Code, Commit, ConsumerDepth, DeadLetter, DeadRow,
+    Depth, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result, Server,
+    Settle, StageLayout, Swept,
 };
 
 impl Memory {
@@ -40,28 +42,44 @@ fn not_pending(state: &State, stage: &StageLayout, id: EntryId) -> Fate {
     }
 }
 
-/// Takes an entry out of the pending list for an operator; `Err` holds the fate of one that cannot be taken.
-fn take(
+/// Settles one pending entry by hand, as a worker's commit would.
+fn by_hand(
     state: &mut State,
+    layout: &Layout,
     stage: &StageLayout,
     id: EntryId,
+    outcome: impl FnOnce(RetryRow, &Fields) -> Outcome,
     now: u64,
-) -> Result<std::result::Result<(), Fate>> {
+) -> Result<Fate> {
     if !state.group(stage)?.pending.contains_key(&id) {
-        return Ok(Err(not_pending(state, stage, id)));
+        return Ok(not_pending(state, stage, id));
     }
-    if state.payload(stage, id).is_none() {
+    let Some(fields) = state.payload(stage, id).cloned() else {
         state.book_lost(stage, id, now)?;
-        return Ok(Err(Fate::Trimmed));
-    }
-    state.group_mut(stage)?.pending.remove(&id);
-    if state.is_settled(stage, id) {
+        return Ok(Fate::Trimmed);
+    };
+    let tried = state.retry_row(stage, id).cloned().unwrap_or_default();
+    let outcome = outcome(tried, &fields);
+    let discards = matches!(outcome, Outcome::Apply(_));
+    let event_id = Record { id, fields }
+        .get(&layout.id_field)
+        .map(|id| event_id(id));
+    let entries = vec![Settle {
+        id,
+        event_id,
+        outcome,
+    }];
+    let by_operator = Commit {
+        consumer: "operator".into(),
+        entries,
+        repeated: true,
+    };
+    let committed = commit(state, layout, stage, &by_operator, discards, now)?;
+    Ok(match committed.exceptions[..] {
+        [] | [(_, Code::Applied | Code::Duplicate)] => Fate::Done,
         // It had come again after a reset of the group: its effects have happened.
-        state.forget_retry(stage, id);
-        return Ok(Err(Fate::AlreadyDone));
-    }
-    state.settle(stage, &[id]);
-    Ok(Ok(()))
+        _ => Fate::AlreadyDone,
+    })
 }
 
 /// One row of a pending list.
@@ -177,33 +195,25 @@ impl Admin for Memory {
     }
 
     async fn discard(&self, stage: usize, ids: &[EntryId]) -> Result<Vec<Fate>> {
+        let discarded = |_, _: &Fields| Outcome::Apply(Effects::default());
         self.each(stage, ids, |state, stage, id, now| {
-            if let Err(fate) = take(state, stage, id, now)? {
-                return Ok(fate);
-            }
-            state.forget_retry(stage, id);
-            state.line(stage).discarded += 1;
-            Ok(Fate::Done)
+            by_hand(state, &self.layout, stage, id, discarded, now)
         })
     }
 
     async fn kill(&self, stage: usize, ids: &[EntryId], why: &str) -> Result<Vec<Fate>> {
-        self.each(stage, ids, |state, stage, id, now| {
-            if let Err(fate) = take(state, stage, id, now)? {
-                return Ok(fate);
-            }
-            let tried = state.forget_retry(stage, id).unwrap_or_default();
-            let letter = DeadLetter {
+        let letter = |tried: RetryRow, fields: &Fields| {
+            Outcome::Dead(DeadLetter {
                 cause: "by_operator".into(),
                 reason: "by_operator".into(),
                 error: why.to_owned(),
                 tries: tried.failures,
                 first_ms: tried.first_ms,
-                fields: state.payload(stage, id).cloned().unwrap_or_default(),
-            };
-            state.line(stage).dead += 1;
-            state.bury(dead_row(stage, id, &letter), now);
-            Ok(Fate::Done)
+                fields: fields.clone(),
+            })
+        };
+        self.each(stage, ids, |state, stage, id, now| {
+            by_hand(state, &self.layout, stage, id, letter, now)
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::state::{State, signed};
-use crate::record::{EntryId, FIELD_REDRIVE};
+use crate::record::{EntryId, FIELD_REDRIVE, event_id};
 use crate::store::{Admission, Admitted, Fate, Layout, Result, StoreError};
 
 /// Adds events to the source stream; with `checked`, known ids are answered with the entry that holds them.
@@ -65,8 +65,11 @@ pub(super) fn redrive(state: &mut State, layout: &Layout, id: EntryId, now: u64)
     let Some((_, stage)) = layout.stage(&row.stage) else {
         return Fate::NotFound;
     };
-    let origin = row.origin_id;
     let mut fields = row.fields.clone();
+    let event = fields
+        .iter()
+        .find(|(name, _)| *name == layout.id_field)
+        .map(|(_, id)| event_id(id));
     fields.retain(|(name, _)| name != FIELD_REDRIVE);
     if fields.is_empty() {
         return Fate::NotFound;
@@ -87,10 +90,10 @@ pub(super) fn redrive(state: &mut State, layout: &Layout, id: EntryId, now: u64)
     if stage.reads_source {
         line.base = line.base.map(|base| base + 1);
         line.redriven += 1;
-        // The model knows no way from an event's bytes to its 16: it asks the window backwards.
-        state
-            .seen
-            .replace(|first| (*first == origin).then_some(new));
+        if let Some(event) = event.filter(|_| layout.dedupe.is_some()) {
+            state.seen.take(&event);
+            state.seen.put(event, new);
+        }
     } else if n_readers > 1 {
         // Emitted once more for the other readers, not for the one that takes it back.
         line.base = line.base.map(|base| base + 1);

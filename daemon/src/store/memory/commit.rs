@@ -18,12 +18,13 @@ const ENTRIES_MAX: usize = 500;
 /// A counter has at most 15 digits: what a script of Redis can add exactly.
 const COUNTER_END: i64 = 1_000_000_000_000_000;
 
-/// Does all of it or, on an error, nothing.
+/// Does all of it or, on an error, nothing. With `discards`, what would be applied is acknowledged by hand instead.
 pub(super) fn commit(
     state: &mut State,
     layout: &Layout,
     stage: &StageLayout,
     commit: &Commit,
+    discards: bool,
     now: u64,
 ) -> Result<Committed> {
     check(state, stage, commit)?;
@@ -32,6 +33,7 @@ pub(super) fn commit(
         layout,
         stage,
         commit,
+        discards,
         now,
         settled: Vec::new(),
         fresh: BTreeMap::new(),
@@ -121,6 +123,7 @@ struct Step<'a> {
     layout: &'a Layout,
     stage: &'a StageLayout,
     commit: &'a Commit,
+    discards: bool,
     now: u64,
     /// Finished by this commit.
     settled: Vec<EntryId>,
@@ -197,6 +200,7 @@ impl Step<'_> {
     fn execute(&mut self, entry: &Settle) {
         let stage = self.stage;
         match &entry.outcome {
+            Outcome::Apply(_) if self.discards => self.state.line(stage).discarded += 1,
             Outcome::Apply(effects) => {
                 self.add(effects);
                 self.emit(entry.id, effects);
@@ -302,7 +306,7 @@ fn with_origin(stage: &StageLayout, id: EntryId, child: &Fields) -> Fields {
 }
 
 /// The row of a dead letter; its id is set when it is buried.
-pub(super) fn dead_row(stage: &StageLayout, id: EntryId, letter: &DeadLetter) -> DeadRow {
+fn dead_row(stage: &StageLayout, id: EntryId, letter: &DeadLetter) -> DeadRow {
     DeadRow {
         id: EntryId::MIN,
         stage: stage.name.clone(),

@@ -99,7 +99,7 @@ impl Writer for Hands {
         let committed = self
             .store
             .shared
-            .change(|state, now| commit::commit(state, layout, stage, commit, now))?;
+            .change(|state, now| commit::commit(state, layout, stage, commit, false, now))?;
         if self
             .store
             .shared
@@ -111,6 +111,9 @@ impl Writer for Hands {
     }
 
     async fn keep(&mut self, ids: &[EntryId]) -> Result<Vec<EntryId>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let stage = self.stage()?;
         self.store.shared.change(|state, now| {
             let group = state.group(stage)?;

@@ -54,6 +54,15 @@ impl Pending {
     }
 }
 
+/// What a group has not read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unread {
+    /// Still there.
+    pub(super) lag: Lag,
+    /// Gone, and not booked by the janitor yet.
+    pub(super) n_gone: u64,
+}
+
 impl Stream {
     /// XADD with `*`.
     pub(super) fn add(&mut self, now: u64, fields: Fields) -> EntryId {
@@ -145,24 +154,62 @@ impl Stream {
             .map(|(id, fields)| (*id, fields))
     }
 
-    /// How many entries the group has not read. Redis' own figure is wrong after unread entries were trimmed and absent
-    /// after unread ones were deleted (semantics.md section 3); both are mended here as the Redis store mends them.
-    pub(super) fn undelivered(&self, group: &Group) -> Lag {
-        let mut unread = self.after(group.last_delivered);
-        let Some((first_unread, _)) = unread.next() else {
-            return Lag::Known(0);
+    /// How many entries the group has not read, and how many were trimmed or deleted before it read them. Redis' own lag is
+    /// wrong for ever after unread entries were trimmed, and absent after unread ones were deleted (semantics.md section
+    /// 3); both are mended here as the Redis store mends them. `left` is what the ledger says must be unread.
+    pub(super) fn unread(&self, group: &Group, left: i64) -> Unread {
+        if let Some(n) = self.known_unread(group) {
+            return Unread {
+                lag: Lag::Known(n),
+                n_gone: self.gone(group, n, left),
+            };
+        }
+        let lag = match (self.lag(group), u64::try_from(left)) {
+            (Some(n), _) => Lag::Known(n),
+            (None, Ok(left)) => Lag::Estimate(left),
+            (None, Err(_)) => Lag::Unknown,
         };
-        if self
-            .entries
-            .first_key_value()
-            .is_some_and(|(first, _)| *first == first_unread)
-        {
-            return Lag::Known(self.entries.len() as u64);
+        Unread { lag, n_gone: 0 }
+    }
+
+    /// Of `n_unread` entries still there, how many are missing: what both the ledger and the server's count of what was read
+    /// miss. The ledger alone would take a foreign acknowledgement for a loss; the server alone forgets its count at times.
+    fn gone(&self, group: &Group, n_unread: u64, left: i64) -> u64 {
+        let by_ledger = u64::try_from(left).unwrap_or(0);
+        let by_server = group
+            .entries_read
+            .map(|read| self.added.saturating_sub(read));
+        by_server
+            .map_or(by_ledger, |open| open.min(by_ledger))
+            .saturating_sub(n_unread)
+    }
+
+    /// How many entries above the last delivered one are there, where that can be told without counting: when none is, or
+    /// when all that are in the stream are.
+    fn known_unread(&self, group: &Group) -> Option<u64> {
+        let Some((first_unread, _)) = self.after(group.last_delivered).next() else {
+            return Some(0);
+        };
+        let (first, _) = self.entries.first_key_value()?;
+        (*first == first_unread).then_some(self.entries.len() as u64)
+    }
+
+    /// Mends the count of what the group has read where entries went unread; returns how many those were.
+    pub(super) fn heal(&mut self, name: &str, left: i64) -> u64 {
+        let Some(group) = self.groups.get(name) else {
+            return 0;
+        };
+        let count = || self.after(group.last_delivered).count() as u64;
+        let n_unread = self
+            .known_unread(group)
+            .or_else(|| self.lag(group).is_none().then(count));
+        let Some(n_unread) = n_unread else { return 0 };
+        let n_gone = self.gone(group, n_unread, left);
+        let read = Some(self.added - n_unread);
+        if let Some(group) = self.groups.get_mut(name) {
+            group.entries_read = read;
         }
-        match self.lag(group) {
-            Some(n) => Lag::Known(n),
-            None => Lag::Estimate(1 + unread.count() as u64),
-        }
+        n_gone
     }
 
     /// `lag` as XINFO GROUPS of Redis 7.0 tells it.

@@ -40,15 +40,6 @@ impl<K: Ord, V> Generations<K, V> {
         self.current.insert(key, value);
     }
 
-    /// Changes every value that this returns something for, where it is.
-    pub(super) fn replace(&mut self, change: impl Fn(&V) -> Option<V>) {
-        for value in self.current.values_mut().chain(self.older.values_mut()) {
-            if let Some(new) = change(value) {
-                *value = new;
-            }
-        }
-    }
-
     /// Begins a new generation when the current one is older than `max_age_ms` or holds `n_max` items.
     pub(super) fn turn(&mut self, now: u64, max_age_ms: u64, n_max: Option<u64>) {
         let is_full = n_max.is_some_and(|n| self.current.len() as u64 >= n);

@@ -126,6 +126,11 @@ impl Address {
         &self.shown
     }
 
+    /// Limit of one attempt to connect, and of one answer.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The same server for the redis crate.
     pub fn client(&self) -> Result<redis::Client> {
         use redis::IntoConnectionInfo as _;

@@ -381,7 +381,7 @@ impl Admin for RedisAdmin {
                     b"idle" => consumer.idle_ms = count(value)?,
                     // -1 = it never got anything.
                     b"inactive" => {
-                        consumer.inactive_ms = u64::try_from(value.int().map_err(bad)?).ok()
+                        consumer.inactive_ms = u64::try_from(value.int().map_err(bad)?).ok();
                     }
                     _ => {}
                 }
@@ -707,7 +707,12 @@ impl Admin for RedisAdmin {
         }
         let mut swept = Swept::default();
         for stream in streams {
-            let mut args = vec![keep.as_millis().to_string(), COUNTED_MAX.to_string()];
+            let is_source = u8::from(stream == layout.source).to_string();
+            let mut args = vec![
+                keep.as_millis().to_string(),
+                COUNTED_MAX.to_string(),
+                is_source,
+            ];
             for stage in layout.stages.iter().filter(|s| s.stream == stream) {
                 args.extend([stage.name.clone(), stage.group.clone()]);
             }
@@ -875,16 +880,7 @@ impl Admin for RedisAdmin {
         let Some(alive) = self.call_many(&commands).await?.pop() else {
             return Ok(Vec::new());
         };
-        alive
-            .items()
-            .map_err(bad)?
-            .into_iter()
-            .map(|name| {
-                name.bytes()
-                    .map(|b| String::from_utf8_lossy(&b).into_owned())
-                    .map_err(bad)
-            })
-            .collect()
+        names_of(alive)
     }
 
     async fn leave(&self, instance: &str) -> Result<()> {
@@ -939,4 +935,17 @@ impl RedisAdmin {
 
 fn words(words: &[&[u8]]) -> Vec<Vec<u8>> {
     words.iter().map(|word| word.to_vec()).collect()
+}
+
+fn names_of(reply: Reply) -> Result<Vec<String>> {
+    reply
+        .items()
+        .map_err(bad)?
+        .into_iter()
+        .map(|name| {
+            name.bytes()
+                .map(|b| String::from_utf8_lossy(&b).into_owned())
+                .map_err(bad)
+        })
+        .collect()
 }

@@ -183,34 +183,7 @@ fn stage(names: &crate::store::StageLayout, told: &Told, book: &Book) -> StageDe
     let delivered = group
         .map(|g| id_in(g, b"last-delivered-id"))
         .unwrap_or_default();
-    let read = group.and_then(|g| number(g, b"entries-read"));
     let server_lag = group.and_then(|g| number(g, b"lag"));
-    let added = u64::try_from(told.added).unwrap_or(0);
-
-    // Trimmed unread by somebody else: the server's lag stays above 0 for ever. What is left is what is undelivered, and
-    // the rest is lost; the janitor books it and heals the lag, until then it is told from here.
-    let mut unbooked = 0;
-    let lag = match (group, told.first) {
-        (None, _) => Lag::Unknown,
-        (Some(_), first) if first.is_none_or(|first| first > delivered) => {
-            let length = if first.is_none() { 0 } else { told.length };
-            unbooked = read
-                .and_then(|read| added.checked_sub(read))
-                .and_then(|open| open.checked_sub(length))
-                .unwrap_or(0);
-            Lag::Known(length)
-        }
-        (Some(_), _) => match server_lag {
-            Some(lag) => Lag::Known(lag),
-            None => read
-                .and_then(|read| added.checked_sub(read))
-                .map_or(Lag::Unknown, Lag::Estimate),
-        },
-    };
-    let undelivered = match lag {
-        Lag::Known(n) | Lag::Estimate(n) => n,
-        Lag::Unknown => 0,
-    };
 
     let name = &names.name;
     let field = |what: &str| book.count(&format!("{name}:{what}"));
@@ -220,22 +193,53 @@ fn stage(names: &crate::store::StageLayout, told: &Told, book: &Book) -> StageDe
     } else {
         book.signed(&format!("emitted:{}", names.stream))
     };
-    let forwarded = field("forwarded");
+    let accepted = u64::try_from(came - base).unwrap_or(0);
+    let (ended, forwarded) = (field("ended"), field("forwarded"));
+    let dead = book.signed(&format!("{name}:dead"));
+    let settled = ["filtered", "late", "discarded", "deduplicated", "lost"]
+        .iter()
+        .fold(ended + forwarded, |sum, what| sum + field(what));
+    let left = i64::try_from(accepted).unwrap_or(i64::MAX)
+        - i64::try_from(settled + told.pending).unwrap_or(i64::MAX)
+        - dead;
+
+    // Trimmed unread by somebody else: the server's lag stays above 0 for ever. What is left is what is undelivered, and
+    // the rest is lost; the janitor books it and heals the lag, until then it is told from here.
+    let mut unbooked = 0;
+    let lag = match (group, told.first) {
+        (None, _) => Lag::Unknown,
+        (Some(_), first) if first.is_none_or(|first| first > delivered) => {
+            let length = if first.is_none() { 0 } else { told.length };
+            unbooked = u64::try_from(left).unwrap_or(0).saturating_sub(length);
+            Lag::Known(length)
+        }
+        // Also after the server loaded its append-only file, when its own figure is wrong.
+        (Some(_), _) if delivered == told.last => Lag::Known(0),
+        (Some(_), _) => match server_lag {
+            Some(lag) => Lag::Known(lag),
+            None => u64::try_from(left).map_or(Lag::Unknown, Lag::Estimate),
+        },
+    };
+    let undelivered = match lag {
+        Lag::Known(n) | Lag::Estimate(n) => n,
+        Lag::Unknown => 0,
+    };
+
     let ledger = Ledger {
-        accepted: u64::try_from(came - base).unwrap_or(0),
+        accepted,
         spawned: 0,
-        applied: field("ended") + forwarded,
+        applied: ended + forwarded,
         filtered: field("filtered"),
         late: field("late"),
         discarded: field("discarded"),
         deduplicated: field("deduplicated"),
-        dead: book.signed(&format!("{name}:dead")),
+        dead,
         lost: field("lost") + unbooked,
         pending: told.pending,
         undelivered,
         estimated: !matches!(lag, Lag::Known(_)),
         applied_in_aggregates: if names.aggregates {
-            field("ended") + forwarded
+            ended + forwarded
         } else {
             0
         },

@@ -21,6 +21,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+/// The redis crate's client, for rooms that may not name the crate.
+pub use ::redis::Client;
+
 pub use address::{Address, Login};
 
 use self::admin::RedisAdmin;

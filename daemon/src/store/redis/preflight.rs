@@ -105,6 +105,15 @@ impl Refusal {
     }
 }
 
+/// Connects once and looks. Cancel-safe.
+pub async fn ask_once(client: &redis::Client) -> Result<Server, Refusal> {
+    let mut connection = client
+        .get_multiplexed_async_connection()
+        .await
+        .map_err(|fault| classify(&fault))?;
+    look(&mut connection).await
+}
+
 /// Looks at the server. `Ok` carries what it is, with warnings about how it is set up. Cancel-safe.
 pub async fn look(connection: &mut MultiplexedConnection) -> Result<Server, Refusal> {
     // Not `INFO server memory ...`: several sections at once came with 7.0, and older servers are to be told that they are.

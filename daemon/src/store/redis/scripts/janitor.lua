@@ -1,7 +1,8 @@
 -- Trims one stream, heals a wrong lag, keeps the mark that tells a stream that began anew.
 --
 -- KEYS  1 input stream  2 ledger
--- ARGV  1 keep ms  2 count limit of entries counted  3.. per stage that reads it: name, group
+-- ARGV  1 keep ms  2 count limit of entries counted  3 '1' for the source stream
+--       4.. per stage that reads it: name, group
 -- Reply {trimmed, lost unread}
 -- Keeps: an entry that any group (also a third party's) has not read and acknowledged is never trimmed.
 local S, LEDGER = KEYS[1], KEYS[2]
@@ -12,12 +13,17 @@ local info = as_map(call('XINFO', 'STREAM', S))
 local added, length = info['entries-added'], info.length
 local first = info['first-entry'] and info['first-entry'][1]
 local lost_unread = 0
+-- Entries that ever came to a stage: added to the source stream, or emitted by its parent.
+local function came_to(n_added)
+  if ARGV[3] == '1' then return n_added end
+  return tonumber(call('HGET', LEDGER, 'emitted:' .. S) or '0')
+end
 
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   local stage, group = ARGV[i], ARGV[i + 1]
-  local found, all = group_of(S, group)
+  local found = group_of(S, group)
   if not found or not call('HGET', LEDGER, 'base:' .. stage) then return {0, lost_unread} end
-  local delivered, read = found['last-delivered-id'], found['entries-read']
+  local delivered = found['last-delivered-id']
   local actual = nil
   if first and below(delivered, first) then
     actual = length
@@ -34,10 +40,15 @@ for i = 3, #ARGV, 2 do
       at = '(' .. page[#page][1]
     end
   end
-  if actual and read and added - read > actual then
-    local lost = added - read - actual
-    call('HINCRBY', LEDGER, stage .. ':lost', lost)
-    call('XGROUP', 'SETID', S, group, delivered, 'ENTRIESREAD', digits(added - actual))
+  if actual then
+    -- By the ledger, not by the server's entries-read, which is wrong after the append-only file was loaded.
+    local came = came_to(added)
+    local lost = came - tonumber(call('HGET', LEDGER, 'base:' .. stage)) - settled_of(LEDGER, stage) - found.pending - actual
+    if lost < 0 then lost = 0 end
+    if lost > 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
+    if found['entries-read'] ~= added - actual then
+      call('XGROUP', 'SETID', S, group, delivered, 'ENTRIESREAD', digits(added - actual))
+    end
     lost_unread = lost_unread + lost
   end
   if added >= tonumber(call('HGET', LEDGER, 'added:' .. stage) or '0') then call('HSET', LEDGER, 'added:' .. stage, digits(added)) end

@@ -80,6 +80,15 @@ local function group_of(stream, group)
   return found, all
 end
 
+-- Entries of a stage that are finished, one way or another.
+local function settled_of(ledger, stage)
+  local sum = 0
+  for _, name in ipairs({'ended', 'forwarded', 'filtered', 'late', 'discarded', 'deduplicated', 'dead', 'lost'}) do
+    sum = sum + tonumber(call('HGET', ledger, stage .. ':' .. name) or '0')
+  end
+  return sum
+end
+
 -- Books a pending entry whose payload is gone: acknowledged, `lost`, a row in the dead letters that does not count.
 local function book_lost(stream, group, stage, ledger, retry, dead, id, now)
   call('XACK', stream, group, id)

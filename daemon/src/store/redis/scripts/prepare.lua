@@ -16,15 +16,16 @@ end
 if not owner then call('SET', OWNER, ARGV[1]) end
 
 local function stream_facts(key)
-  if call('EXISTS', key) == 0 then return {added = 0, length = 0, last = '0-0', exists = false} end
+  if call('EXISTS', key) == 0 then return {added = 0, length = 0, last = '0-0', first = nil, exists = false} end
   local info = as_map(call('XINFO', 'STREAM', key))
-  return {added = info['entries-added'], length = info.length, last = info['last-generated-id'], exists = true}
+  return {added = info['entries-added'], length = info.length, last = info['last-generated-id'],
+    first = info['first-entry'] and info['first-entry'][1], exists = true}
 end
 
--- Entries with an id of at least `from`, counted in pages; nil above 100,000.
+-- Entries with an id of at least `from`, counted in pages; nil above 200,000.
 local function count_from(key, from)
   local total, at = 0, from
-  for _ = 1, 100 do
+  for _ = 1, 200 do
     local page = call('XRANGE', key, at, '+', 'COUNT', 1000)
     total = total + #page
     if #page < 1000 then return total end
@@ -50,10 +51,7 @@ for i = 1, n_stages do
     -- Known before: did the stream begin anew?
     local anew = facts.added < mark or (low and below(after(facts.last) or facts.last, low))
     if anew then
-      local settled = 0
-      for _, name in ipairs({'ended', 'forwarded', 'filtered', 'late', 'discarded', 'deduplicated', 'dead', 'lost'}) do
-        settled = settled + tonumber(call('HGET', LEDGER, stage .. ':' .. name) or '0')
-      end
+      local settled = settled_of(LEDGER, stage)
       local accepted
       if reads_source then accepted = mark - tonumber(base) else accepted = emitted - tonumber(base) end
       if accepted < settled then accepted = settled end
@@ -101,7 +99,24 @@ for i = 1, n_stages do
     local from = reads_source and facts.added - open or emitted - open
     call('HSET', LEDGER, 'base:' .. stage, digits(from), 'added:' .. stage, digits(facts.added))
     mended[#mended + 1] = {'group.adopted', stage, 'group "' .. group .. '" was there before; its ' .. digits(open) .. ' open entries count as accepted'}
-  elseif low and below(after(found['last-delivered-id']) or found['last-delivered-id'], low) then
+  else
+    -- A server that loaded its append-only file has forgotten how many entries the group has read, and tells a wrong lag
+    -- for ever. The ledger knows how many must be left; where they differ, they are counted.
+    -- What was trimmed unread is the janitor's: it books the loss.
+    local came = reads_source and facts.added or emitted
+    local left = came - tonumber(base) - settled_of(LEDGER, stage) - found.pending
+    local whole = facts.first and not below(found['last-delivered-id'], facts.first)
+    if whole and found.lag and found.lag ~= left then
+      local actual = 0
+      if found['last-delivered-id'] ~= facts.last then
+        actual = found.lag <= 200000 and count_from(stream, '(' .. found['last-delivered-id']) or nil
+      end
+      if actual and actual ~= found.lag then
+        call('XGROUP', 'SETID', stream, group, found['last-delivered-id'], 'ENTRIESREAD', digits(facts.added - actual))
+      end
+    end
+  end
+  if base and found and low and below(after(found['last-delivered-id']) or found['last-delivered-id'], low) then
     call('XGROUP', 'SETID', stream, group, before(low))
     mended[#mended + 1] = {'group.rewound', stage, 'group "' .. group .. '" had been set back to ' .. found['last-delivered-id'] .. '; moved on to ' .. before(low)}
   end

@@ -1,0 +1,314 @@
+//! A whole pipeline for one test: its own data folder, managed Redis, socket and configuration; gone when dropped.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Waits for outcomes are ten times what they take; a test that needs longer has found something.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One daemon with everything beneath it.
+pub struct House {
+    dir: tempfile::TempDir,
+    /// Arguments of `pipelined run` beside the paths.
+    args: Vec<String>,
+    daemon: Option<Child>,
+}
+
+/// A configuration without a generator: tests send what they want to count.
+pub const QUIET: &str = include_str!("quiet.toml");
+
+impl House {
+    /// Writes the configuration; nothing runs yet.
+    pub fn new(config: &str) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("house-")
+            .tempdir()
+            .expect("a temporary folder");
+        std::fs::write(dir.path().join("pipeline.toml"), config).expect("write the configuration");
+        Self {
+            dir,
+            args: Vec::new(),
+            daemon: None,
+        }
+    }
+
+    /// A quiet pipeline that runs and is healthy.
+    pub fn quiet() -> Self {
+        let mut house = Self::new(QUIET);
+        house.start();
+        house.wait_healthy();
+        house
+    }
+
+    /// Adds `--set key=value`.
+    pub fn set(&mut self, pair: &str) -> &mut Self {
+        self.args.extend(["--set".to_owned(), pair.to_owned()]);
+        self
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path().join("control.sock")
+    }
+
+    pub fn redis_socket(&self) -> PathBuf {
+        self.data().join("redis/redis.sock")
+    }
+
+    /// `pipelined run`, in the background, with test-only commands.
+    pub fn start(&mut self) -> &mut Self {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path().join("daemon.log"))
+            .expect("open the log");
+        let child = Command::new(pipelined_bin())
+            .arg("run")
+            .args([
+                "--config".as_ref(),
+                self.path().join("pipeline.toml").as_os_str(),
+            ])
+            .args(["--data".as_ref(), self.data().as_os_str()])
+            .args(["--socket".as_ref(), self.socket().as_os_str()])
+            .arg("--test-commands")
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("start pipelined");
+        self.daemon = Some(child);
+        self
+    }
+
+    pub fn wait_healthy(&self) {
+        let out = self.pipectl(&["status", "--wait-healthy", "--timeout", "60s"]);
+        assert!(
+            out.status.success(),
+            "not healthy: {}\n{}",
+            text(&out),
+            self.log()
+        );
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("a daemon runs").id()
+    }
+
+    /// Kills the daemon with SIGKILL and waits until it is gone. Redis lives on.
+    pub fn kill(&mut self) {
+        let mut child = self.daemon.take().expect("a daemon runs");
+        child.kill().expect("kill the daemon");
+        child.wait().expect("wait for the daemon");
+    }
+
+    /// SIGTERM; the exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let mut child = self.daemon.take().expect("a daemon runs");
+        signal(child.id(), "TERM");
+        let ended = wait_for("the daemon to drain", || {
+            child.try_wait().expect("wait for the daemon")
+        });
+        ended.code()
+    }
+
+    /// Pid of the managed Redis.
+    pub fn redis_pid(&self) -> u32 {
+        let path = self.data().join("redis/redis.pid");
+        let text = std::fs::read_to_string(path).expect("the pid file of redis");
+        text.trim().parse().expect("a pid")
+    }
+
+    /// `pipectl ARGS` on this daemon.
+    pub fn pipectl(&self, args: &[&str]) -> Output {
+        self.pipectl_with(args, b"")
+    }
+
+    pub fn pipectl_with(&self, args: &[&str], stdin: &[u8]) -> Output {
+        use std::io::Write as _;
+        let mut child = Command::new(pipectl_bin())
+            .args(["--socket".as_ref(), self.socket().as_os_str()])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .env_remove("PIPELINED_SOCKET")
+            .spawn()
+            .expect("start pipectl");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        let input = stdin.to_vec();
+        let feeder = std::thread::spawn(move || {
+            // It may end before it has read everything.
+            let _ = pipe.write_all(&input);
+        });
+        let out = child.wait_with_output().expect("wait for pipectl");
+        feeder.join().expect("the feeder");
+        out
+    }
+
+    /// Runs and insists on success; the JSON document.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.extend(["-o", "json"]);
+        let out = self.pipectl(&all);
+        assert!(
+            out.status.success(),
+            "pipectl {args:?}: {}\n{}",
+            text(&out),
+            self.log()
+        );
+        serde_json::from_slice(&out.stdout)
+            .unwrap_or_else(|e| panic!("pipectl {args:?} printed no JSON ({e}): {}", text(&out)))
+    }
+
+    /// The ledger once nothing is pending or undelivered.
+    #[track_caller]
+    pub fn settled(&self) -> Value {
+        self.json(&["ledger", "--wait-settled", "--timeout", "60s"])
+    }
+
+    /// `redis-cli ARGS` on the managed Redis; its raw answer.
+    #[track_caller]
+    pub fn redis(&self, args: &[&str]) -> String {
+        let out = Command::new("redis-cli")
+            .arg("-s")
+            .arg(self.redis_socket())
+            .args(args)
+            .output()
+            .expect("start redis-cli");
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    }
+
+    /// Adds complete events `from..to` with redis-cli's pipe mode, as any foreign client would. Event ids are `event-N`.
+    pub fn add_events(&self, from: u64, to: u64) {
+        let mut commands = String::new();
+        for n in from..to {
+            let words = [
+                "XADD",
+                "events",
+                "*",
+                "event_id",
+                &format!("event-{n}"),
+                "user_id",
+                &format!("user-{}", n % 97),
+                "event_type",
+                if n % 3 == 0 { "click" } else { "view" },
+                "product",
+                &format!("p{}", n % 11),
+                "session_id",
+                &format!("s{}", n % 29),
+                "value",
+                "1.25",
+                "ts",
+                "1640995200000",
+            ]
+            .map(str::to_owned);
+            commands.push_str(&format!("*{}\r\n", words.len()));
+            for word in words {
+                commands.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+            }
+        }
+        self.redis_pipe(commands.as_bytes());
+    }
+
+    /// Sends raw RESP with redis-cli --pipe and insists that no command failed.
+    pub fn redis_pipe(&self, resp: &[u8]) {
+        use std::io::Write as _;
+        let mut child = Command::new("redis-cli")
+            .arg("-s")
+            .arg(self.redis_socket())
+            .arg("--pipe")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start redis-cli");
+        child
+            .stdin
+            .take()
+            .expect("a pipe")
+            .write_all(resp)
+            .expect("feed redis-cli");
+        let out = child.wait_with_output().expect("wait for redis-cli");
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert!(said.contains("errors: 0"), "redis-cli --pipe: {said}");
+    }
+
+    /// The daemon's stderr so far.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if let Ok(pid) = std::fs::read_to_string(self.data().join("redis/redis.pid"))
+            && let Ok(pid) = pid.trim().parse()
+        {
+            signal(pid, "KILL");
+        }
+    }
+}
+
+pub fn pipelined_bin() -> PathBuf {
+    env!("CARGO_BIN_EXE_pipelined").into()
+}
+
+/// Beside ours: `scripts/test` builds the whole workspace first.
+pub fn pipectl_bin() -> PathBuf {
+    let path = pipelined_bin().with_file_name("pipectl");
+    assert!(
+        path.exists(),
+        "{} is missing; build the workspace first: cargo build --workspace",
+        path.display()
+    );
+    path
+}
+
+/// Sends a signal by name.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .stderr(Stdio::null())
+        .status();
+    assert!(sent.is_ok(), "start kill(1)");
+}
+
+pub fn text(out: &Output) -> String {
+    format!(
+        "{}{}{}",
+        out.status,
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    )
+}
+
+/// Polls until there is an answer; fails after [`PATIENCE`].
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
