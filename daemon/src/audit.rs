@@ -361,4 +361,3 @@ fn cut(rows: &mut Vec<(u64, usize, snapshot::Audit)>, forward: bool) {
         rows.drain(..rows.len() - n);
     }
 }
-

@@ -135,7 +135,10 @@ pub(super) struct LineRead {
 
 /// Reads one line into `line` without its end; `None` = the end of the file. What is over the limit is passed over, so
 /// that a foreign file cannot fill the memory.
-pub(super) fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<LineRead>> {
+pub(super) fn next_line(
+    reader: &mut impl BufRead,
+    line: &mut Vec<u8>,
+) -> io::Result<Option<LineRead>> {
     line.clear();
     let mut n_bytes = reader.by_ref().take(LINE_MAX).read_until(b'\n', line)? as u64;
     if n_bytes == 0 {
@@ -167,4 +170,3 @@ pub(super) fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Re
         }
     }
 }
-

@@ -235,4 +235,3 @@ fn told(params: &Value) -> String {
     }
     text
 }
-

@@ -9,8 +9,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pipectl_shared::rpc::{
-    Code, Error, IngestCloseParams, IngestClosed, IngestOpenParams, IngestOpened,
-    IngestPushParams, IngestPushed,
+    Code, Error, IngestCloseParams, IngestClosed, IngestOpenParams, IngestOpened, IngestPushParams,
+    IngestPushed,
 };
 
 use super::admission::{admission, pressure};

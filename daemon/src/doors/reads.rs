@@ -313,4 +313,3 @@ fn bad_cursor(cursor: &str) -> Error {
     )
     .hint("give the `next` of the page before")
 }
-

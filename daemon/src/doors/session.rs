@@ -19,12 +19,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::acts;
 use super::ingest::{Ingests, Owed};
 use super::messages::{Debt, notification, request, response};
 use super::methods::{self, Call, Method};
-use super::reads::{self, Then};
-use super::acts;
 use super::outbox::Outbox;
+use super::reads::{self, Then};
 use super::stats::{self, Encoder};
 use super::tap;
 use crate::audit::Act;

@@ -18,7 +18,11 @@ use crate::journal::Level;
 
 impl Inner {
     /// Checks and takes a plan into state Running; `None` = it runs or ran before.
-    pub(super) fn start(&self, params: &PlanRunParams, by: &Identity) -> Result<Option<Running>, Error> {
+    pub(super) fn start(
+        &self,
+        params: &PlanRunParams,
+        by: &Identity,
+    ) -> Result<Option<Running>, Error> {
         self.tidy(self.setup.clock.now_ms());
         let mut heads = self.heads();
         let n_running = heads.values().filter(|h| h.running.is_some()).count();
@@ -225,4 +229,3 @@ impl Inner {
         Some(head.kept.clone())
     }
 }
-
