@@ -134,19 +134,23 @@ pub(super) async fn run(
                 () = closed.cancelled() => End::Closing,
             }
         };
-        match end {
-            End::Cut => {}
+        let is_writing = match end {
+            End::Cut => false,
             End::Eof => {
                 let answered = async { drop(session.flights.acquire_many(IN_FLIGHT as u32).await) };
                 tokio::select! {
-                    _ = timeout(ANSWERS_WAIT, answered) => {}
-                    _ = &mut writing => {}
+                    _ = timeout(ANSWERS_WAIT, answered) => true,
+                    _ = &mut writing => false,
                 }
             }
-            End::TooLong => {}
-            End::Closing => session.last_snapshot(),
-        }
-        if !matches!(end, End::Cut) {
+            End::TooLong => true,
+            End::Closing => {
+                session.last_snapshot();
+                true
+            }
+        };
+        // A writer that has ended must not be asked again.
+        if is_writing {
             session.stop_tasks();
             session.outbox.finish();
             let _ = timeout(LAST_LINES_WAIT, writing).await;

@@ -7,8 +7,9 @@ use pipectl_shared::plan::Plan;
 use pipectl_shared::rpc::Code;
 use pipectl_shared::snapshot::{self, Page};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
-use super::Door;
+use super::{Door, SOON};
 use crate::audit::BROKEN;
 use crate::plans::testkit::WORKER;
 
@@ -190,4 +191,59 @@ async fn plans_are_made_run_and_refused_over_the_socket() {
         .await
         .unwrap_err();
     assert!(error.is(Code::Unavailable), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_a_client_asked_for_is_done_even_if_it_leaves_and_cannot_be_written_to() {
+    let mut door = Door::open().await;
+    let (begun, mut has_begun) = tokio::sync::mpsc::channel(8);
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    door.bench.worker_with(move |_, order| {
+        let (begun, opened) = (begun.clone(), Arc::clone(&opened));
+        Box::pin(async move {
+            begun.send(()).await.unwrap();
+            opened.acquire().await.unwrap().forget();
+            drop(order);
+        })
+    });
+    door.bench.add_pending(1, "gone").await;
+    let mut client = door.client().await;
+    client.get::<Value>("events.watch", json!({})).await;
+    let plan: Plan = client
+        .get(
+            "plan.create",
+            json!({"action": "claim", "select": {"all": true}}),
+        )
+        .await;
+    let run = json!({"id": plan.id, "ids_hash": plan.ids_hash, "confirm": 1});
+    client.send("plan.run", run).await;
+    let pause = json!({"name": "stage.pause", "params": {"stage": "enrich"}});
+    client.send("command.run", pause).await;
+    has_begun.recv().await.unwrap();
+    // First it says that it sends no more, then it is gone: the writer ends while the answers are waited for.
+    client.write.shutdown().await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    drop(client);
+    let deadline = tokio::time::Instant::now() + SOON;
+    while !door.context.handle.stages[0].is_paused() {
+        // Makes the writer fail while the acts are under way.
+        let level = crate::journal::Level::Info;
+        door.context.journal.tell(level, "test", None, "text");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the command was given up"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    gate.add_permits(1);
+    while door.bench.audit_rows().len() < 2 {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "no row for each act"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
