@@ -27,7 +27,7 @@ for i = 4, #ARGV, 2 do
   local actual = nil
   if first and below(delivered, first) then
     actual = length
-  elseif not first then
+  elseif not first or delivered == info['last-generated-id'] then
     actual = 0
   elseif not found.lag then
     actual = 0
@@ -41,10 +41,11 @@ for i = 4, #ARGV, 2 do
     end
   end
   if actual then
-    -- By the ledger, not by the server's entries-read, which is wrong after the append-only file was loaded.
-    local came = came_to(added)
-    local lost = came - tonumber(call('HGET', LEDGER, 'base:' .. stage)) - settled_of(LEDGER, stage) - found.pending - actual
-    if lost < 0 then lost = 0 end
+    -- What the ledger misses and the group has not read: the first alone would count entries that a third party
+    -- acknowledged, the second alone is wrong after the append-only file was loaded.
+    local missed = came_to(added) - base_of(LEDGER, stage) - settled_of(LEDGER, stage) - found.pending - actual
+    local unread = found['entries-read'] and added - found['entries-read'] - actual or missed
+    local lost = math.max(0, math.min(missed, unread))
     if lost > 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
     if found['entries-read'] ~= added - actual then
       call('XGROUP', 'SETID', S, group, delivered, 'ENTRIESREAD', digits(added - actual))
