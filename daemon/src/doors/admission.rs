@@ -1,10 +1,9 @@
-//! One event on its way in: its fields as the store takes them, and whether events are taken now at all. No I/O.
+//! One event on its way in: its fields as the store takes them. Pure.
 
 use bytes::Bytes;
 use pipectl_shared::config::Config;
 use pipectl_shared::rpc::IngestEvent;
 
-use crate::commands::Context;
 use crate::plans::words::quote;
 use crate::record::{FIELD_ORIGIN, FIELD_REDRIVE, FIELD_SENT, Fields, event_id};
 use crate::store::Admission;
@@ -71,43 +70,6 @@ pub(super) fn admission(
         },
         size,
     ))
-}
-
-/// Why events are not taken now, as the last Snapshot (a second old at most) has it; `None` = they are.
-pub(super) fn pressure(context: &Context) -> Option<String> {
-    let snapshot = context.observer.latest();
-    let redis = &snapshot.status.redis;
-    if let (Some(used), Some(max)) = (redis.used_memory_bytes, redis.max_memory_bytes)
-        && max > 0
-    {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a share of memory needs no exact bytes"
-        )]
-        let share = used as f64 / max as f64;
-        if share > context.config.ingest.shed_at {
-            return Some(format!("redis uses {:.0} % of its memory", share * 100.0));
-        }
-    }
-    let max_lag = context.config.ingest.max_lag;
-    if max_lag == 0 {
-        return None;
-    }
-    let readers = context
-        .layout
-        .stages
-        .iter()
-        .filter(|stage| stage.reads_source);
-    let lags =
-        readers.filter_map(|stage| snapshot.status.stages.iter().find(|s| s.name == stage.name));
-    lags.filter_map(|stage| {
-        stage
-            .lag
-            .filter(|lag| *lag > max_lag)
-            .map(|lag| (&stage.name, lag))
-    })
-    .max_by_key(|(_, lag)| *lag)
-    .map(|(name, lag)| format!("stage {name} lags by {lag} entries"))
 }
 
 #[cfg(test)]

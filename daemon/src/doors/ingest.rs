@@ -13,11 +13,12 @@ use pipectl_shared::rpc::{
     IngestPushed,
 };
 
-use super::admission::{admission, pressure};
+use super::admission::admission;
 use super::settle::Settle;
 use crate::commands::Context;
 use crate::plans::words::{quote, store_error};
 use crate::record::{EntryId, FIELD_ORIGIN};
+use crate::runtime::pressure;
 use crate::store::{Admission, Admitted, DeadRow, StoreError};
 
 /// Open sessions of one connection.
@@ -326,6 +327,12 @@ fn unknown(session: &str) -> Error {
         format!("no input {} is open on this connection", quote(session)),
     )
     .hint("open one with ingest.open")
+}
+
+/// Why events are not taken now, as the last Snapshot (a second old at most) has it; `None` = they are.
+fn pressure(context: &Context) -> Option<String> {
+    let snapshot = context.observer.latest();
+    pressure::reason(&snapshot, &context.layout.source, &context.config.ingest)
 }
 
 fn why_not(error: &StoreError) -> String {

@@ -171,7 +171,7 @@ async fn a_door_sheds_load_when_the_first_stage_lags_and_counts_what_it_refused(
         (0, 20, Some(0))
     );
     assert!(pushed.retry_after_ms > 0);
-    assert!(pushed.reason.unwrap().contains("lags by 50"));
+    assert!(pushed.reason.unwrap().contains("50 entries behind"));
     let ledger: snapshot::Ledger = client.get("ledger.get", json!({})).await;
     assert_eq!((ledger.rejected, ledger.accepted), (20, 50));
     let source = &door.context.handle.sources[0];
