@@ -2,6 +2,8 @@
 
 use pipectl_shared::plan::{Outcome, PlanEntry, Selection};
 
+use tokio::time::Instant;
+
 use super::testkit::{Bench, WORKER, ann};
 use super::*;
 use crate::store::PendingQuery;

@@ -133,7 +133,7 @@ impl House {
     }
 
     /// Starts it and waits until it has ended by itself: its exit code and everything that it said.
-    pub fn ends(&mut self) -> (Option<i32>, String) {
+    pub fn ended(&mut self) -> (Option<i32>, String) {
         self.start();
         let mut child = self.daemon.take().expect("a daemon runs");
         let ended = wait_for("the daemon to end by itself", || {
@@ -387,6 +387,8 @@ impl House {
         let ids: Vec<_> = ids.lines().map(str::to_owned).collect();
         assert_eq!(ids.len() as u64, to - from, "{ids:?}");
         ids
+    }
+
     /// The daemon's stderr so far, all of it.
     pub fn whole_log(&self) -> String {
         let log = std::fs::read(self.path().join("daemon.log")).unwrap_or_default();

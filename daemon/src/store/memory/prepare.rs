@@ -60,9 +60,8 @@ fn notice_a_new_stream(state: &mut State, stage: &StageLayout, mended: &mut Vec<
         .and_then(|settled| settled.low);
     // Something below `low` was in the old one: it is still there, or something was taken out.
     let is_whole = signed(added) == length;
-    let is_old = |low: EntryId| {
-        last.next() >= low && !(is_whole && first.is_none_or(|first| first >= low))
-    };
+    let is_old =
+        |low: EntryId| last.next() >= low && !(is_whole && first.is_none_or(|first| first >= low));
     if added >= line.added_mark && low.is_none_or(is_old) {
         return;
     }
