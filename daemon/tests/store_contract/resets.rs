@@ -149,20 +149,19 @@ pub(crate) async fn entries_unfinished_before_a_reset_are_applied_after_it(backe
     bench.add(0, 40).await;
     let mut one = bench.hands(0, "one").await;
     let ids = one.read_ids(40).await;
-    // 0, 2 and 20 stay unfinished; so many commits of one entry that a store folds what it remembers.
-    for i in (0..40).filter(|i| ![0, 2, 20].contains(i)) {
-        one.commit(vec![settle(ids[i], counted())]).await;
-    }
+    one.commit(vec![settle(ids[39], counted())]).await;
     bench.meddler.destroy_group(SOURCE, GROUP).await;
     bench.admin.prepare().await.expect("prepare");
-    assert_eq!(one.read_ids(3).await, ids[..3]);
-    assert_eq!(one.commit(vec![settle(ids[2], counted())]).await, []);
-    assert_eq!(
-        one.commit(vec![settle(ids[1], counted())]).await,
-        [(0, Code::Redelivered)]
-    );
-    assert_eq!(one.count_all().await, 1);
-    assert_eq!(one.commit(vec![settle(ids[0], counted())]).await, []);
+    // The first stays pending and holds the mark back; so many commits of one entry that a store folds what it remembers,
+    // while 30 to 38 have not come again yet.
+    assert_eq!(one.read_ids(30).await, ids[..30]);
+    for id in &ids[1..25] {
+        assert_eq!(one.commit(vec![settle(*id, counted())]).await, []);
+    }
+    assert_eq!(one.count_all().await, 9);
+    let rest = [&ids[..1], &ids[25..30]].concat();
+    let rest = rest.iter().map(|id| settle(*id, counted())).collect();
+    assert_eq!(one.commit(rest).await, []);
     assert_eq!(
         (bench.ledger().await, bench.total().await),
         ("accepted 40, applied 40".into(), 40)
