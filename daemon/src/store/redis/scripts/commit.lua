@@ -267,6 +267,9 @@ if #settled > 0 then
     for i = 2, #kept do
       if below(limit, kept[i].to) then limit = kept[i].to end
     end
+    -- Not past what this group has delivered: entries that were pending when it was re-created come again.
+    local found = group_of(S, group)
+    if found and below(found['last-delivered-id'], limit) then limit = found['last-delivered-id'] end
     if #rows == 1000 and below(rows[1000][1], limit) then limit = before(rows[1000][1]) end
     local from, set = low, {}
     for i = 1, #rows do
