@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -173,6 +173,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         },
     )
     .context("open the plans")?;
+    let stop_server = Arc::new(AtomicBool::new(false));
     let context = Context {
         config_hash: settings::config_hash(&config).into(),
         config: Arc::clone(&config),
@@ -186,6 +187,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         clock: Arc::clone(&clock),
         faults: world.faults.clone(),
         shutdown: shutdown.clone(),
+        stop_server: Arc::clone(&stop_server),
         test_commands: run.test_commands,
     };
     let closed = CancellationToken::new();
@@ -208,7 +210,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     tracing::info!(socket = %socket.display(), "pipelined runs");
 
     wait_for_the_end(&shutdown).await?;
-    // A managed server is left to other daemons that use it.
+    // A managed server is left to other daemons that use it, unless an operator wants it down all the same.
     let others = runtime.others().await;
     let drained = tokio::select! {
         drained = take_down(runtime, &stop_sources, &mut intakes, config.daemon.drain) => drained,
@@ -221,7 +223,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     closed.cancel();
     while door.join_next().await.is_some() {}
     if let Some(managed) = &managed {
-        if others.is_empty() {
+        if others.is_empty() || stop_server.load(Ordering::Relaxed) {
             managed.stop().await?;
         } else {
             managed.leave();

@@ -196,7 +196,7 @@ fn two_daemons_share_the_groups_and_restart_one_after_the_other_under_load() {
         // The owner leaves its server to the guest, and adopts it when it comes back.
         assert_eq!(owner.terminate(), Some(0), "{}", owner.log());
         assert_eq!(owner.redis(&["PING"]), "PONG", "{}", owner.log());
-        wait_for_work(&guest);
+        wait_for_work(&owner);
         owner.start();
         owner.wait_healthy();
         assert_eq!(owner.redis_pid(), redis);

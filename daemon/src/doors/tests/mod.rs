@@ -74,6 +74,7 @@ impl Door {
             clock: setup.clock,
             faults: FaultBoard::default(),
             shutdown: CancellationToken::new(),
+            stop_server: Arc::default(),
             test_commands: true,
         };
         let path = bench.dir.path().join("control.sock");
