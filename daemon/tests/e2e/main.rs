@@ -11,3 +11,4 @@
 mod house;
 
 mod first_run;
+mod tour;
