@@ -94,7 +94,9 @@ pub enum StoreError {
     #[error("{0}")]
     Broken(String),
     /// The stream belongs to another pipeline: refuse to start.
-    #[error("{0}")]
+    #[error(
+        "{0}; give this pipeline its own stream (event.stream) or its own keys (redis.keys_prefix)"
+    )]
     Foreign(String),
     /// Wrong password, no permission: a person must act.
     #[error("{0}")]

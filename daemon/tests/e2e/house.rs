@@ -14,6 +14,10 @@ pub struct House {
     dir: tempfile::TempDir,
     /// Arguments of `pipelined run` beside the paths.
     args: Vec<String>,
+    /// Environment of the daemon beside ours.
+    env: Vec<(String, String)>,
+    /// Words before `pipelined run`: a program that becomes it in the end.
+    wrap: Vec<String>,
     daemon: Option<Child>,
 }
 
@@ -31,6 +35,8 @@ impl House {
         Self {
             dir,
             args: Vec::new(),
+            env: Vec::new(),
+            wrap: Vec::new(),
             daemon: None,
         }
     }
@@ -47,6 +53,29 @@ impl House {
     pub fn set(&mut self, pair: &str) -> &mut Self {
         self.args.extend(["--set".to_owned(), pair.to_owned()]);
         self
+    }
+
+    /// Adds a word to its arguments; `--data` and `--socket` take the place of its own.
+    pub fn arg(&mut self, word: &str) -> &mut Self {
+        self.args.push(word.to_owned());
+        self
+    }
+
+    /// Gives the daemon an environment variable.
+    pub fn env(&mut self, name: &str, value: &str) -> &mut Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the daemon by this program, which must become it (exec).
+    pub fn wrap(&mut self, words: &[&str]) -> &mut Self {
+        self.wrap = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Uses this server and not a managed one.
+    pub fn on(&mut self, url: &str) -> &mut Self {
+        self.set(&format!("redis.url={url}"))
     }
 
     pub fn path(&self) -> &Path {
@@ -72,16 +101,20 @@ impl House {
             .append(true)
             .open(self.path().join("daemon.log"))
             .expect("open the log");
-        let child = Command::new(pipelined_bin())
+        let mut words: Vec<std::ffi::OsString> = self.wrap.iter().map(Into::into).collect();
+        words.push(pipelined_bin().into());
+        let child = Command::new(&words[0])
+            .args(&words[1..])
             .arg("run")
             .args([
                 "--config".as_ref(),
                 self.path().join("pipeline.toml").as_os_str(),
             ])
-            .args(["--data".as_ref(), self.data().as_os_str()])
-            .args(["--socket".as_ref(), self.socket().as_os_str()])
+            .args(self.place("--data", &self.data()))
+            .args(self.place("--socket", &self.socket()))
             .arg("--test-commands")
             .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -89,6 +122,24 @@ impl House {
             .expect("start pipelined");
         self.daemon = Some(child);
         self
+    }
+
+    /// A flag and its path, unless the test gave the flag itself.
+    fn place(&self, flag: &str, path: &Path) -> Vec<std::ffi::OsString> {
+        if self.args.iter().any(|arg| arg == flag) {
+            return Vec::new();
+        }
+        vec![flag.into(), path.into()]
+    }
+
+    /// Starts it and waits until it has ended by itself: its exit code and everything that it said.
+    pub fn ends(&mut self) -> (Option<i32>, String) {
+        self.start();
+        let mut child = self.daemon.take().expect("a daemon runs");
+        let ended = wait_for("the daemon to end by itself", || {
+            child.try_wait().expect("wait for the daemon")
+        });
+        (ended.code(), self.whole_log())
     }
 
     pub fn wait_healthy(&self) {
@@ -124,9 +175,13 @@ impl House {
 
     /// Pid of the managed Redis.
     pub fn redis_pid(&self) -> u32 {
+        self.redis_pid_now().expect("the pid file of redis")
+    }
+
+    /// The same, while it may be starting.
+    pub fn redis_pid_now(&self) -> Option<u32> {
         let path = self.data().join("redis/redis.pid");
-        let text = std::fs::read_to_string(path).expect("the pid file of redis");
-        text.trim().parse().expect("a pid")
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
     }
 
     /// `pipectl ARGS` on this daemon.
@@ -242,6 +297,100 @@ impl House {
         let out = child.wait_with_output().expect("wait for redis-cli");
         let said = String::from_utf8_lossy(&out.stdout);
         assert!(said.contains("errors: 0"), "redis-cli --pipe: {said}");
+    }
+
+    /// Runs and insists on this exit code; the JSON document where one was printed, else null.
+    #[track_caller]
+    pub fn ends(&self, code: i32, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.extend(["-o", "json"]);
+        let out = self.pipectl(&all);
+        assert_eq!(
+            out.status.code(),
+            Some(code),
+            "pipectl {args:?}: {}\n{}",
+            text(&out),
+            self.log()
+        );
+        serde_json::from_slice(&out.stdout).unwrap_or_default()
+    }
+
+    /// The rows of a list.
+    #[track_caller]
+    pub fn rows(&self, args: &[&str]) -> Vec<Value> {
+        let document = self.json(args);
+        let rows = document["rows"].as_array();
+        rows.unwrap_or_else(|| panic!("pipectl {args:?} printed no rows: {document}"))
+            .clone()
+    }
+
+    /// Names of the open alerts.
+    #[track_caller]
+    pub fn alerts(&self) -> Vec<String> {
+        let status = self.json(&["status"]);
+        let names = status["alerts"].as_array().into_iter().flatten();
+        names
+            .filter_map(|alert| alert["name"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// Our workers of a stage, by name, as `consumers ls` shows them.
+    #[track_caller]
+    pub fn workers(&self, stage: &str) -> Vec<String> {
+        let rows = self.rows(&["consumers", "ls", "--stage", stage]);
+        let mut names: Vec<_> = rows
+            .iter()
+            .filter(|row| row["ours"] == true)
+            .filter_map(|row| row["name"].as_str().map(str::to_owned))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Pauses a stage and waits until no read of it is under way: a read waits half a second for entries, and each one
+    /// starts the consumer's idle time anew.
+    #[track_caller]
+    pub fn pause(&self, stage: &str) {
+        self.json(&["pause", stage]);
+        let (stream, group) = match stage {
+            "enrich" => ("events", "event_group"),
+            _ => ("{events}:enrich", stage),
+        };
+        wait_for("the last read to end", || {
+            let told = self.redis(&["XINFO", "CONSUMERS", stream, group]);
+            let words: Vec<_> = told.lines().collect();
+            let mut idle = words.windows(2).filter(|pair| pair[0] == "idle");
+            let is_quiet = |pair: &[&str]| pair[1].parse::<u64>().expect("milliseconds") > 1_000;
+            idle.all(is_quiet).then_some(())
+        });
+    }
+
+    /// Adds events `from..to` as [`House::add_events`] does and reads them as the foreign consumer `ghost`, which never
+    /// acknowledges, in one step: no worker of ours gets any. Their ids.
+    #[track_caller]
+    pub fn ghost(&self, from: u64, to: u64) -> Vec<String> {
+        let script = "local ids = {} \
+            for n = ARGV[1], ARGV[2] - 1 do \
+              ids[#ids + 1] = redis.call('XADD', KEYS[1], '*', 'event_id', 'event-' .. n, 'user_id', 'user-' .. n % 97, \
+                'event_type', n % 3 == 0 and 'click' or 'view', 'product', 'p' .. n % 11, 'session_id', 's' .. n % 29, \
+                'value', '1.25', 'ts', '1640995200000') \
+              redis.call('XREADGROUP', 'GROUP', 'event_group', 'ghost', 'STREAMS', KEYS[1], '>') \
+            end return ids";
+        let ids = self.redis(&[
+            "EVAL",
+            script,
+            "1",
+            "events",
+            &from.to_string(),
+            &to.to_string(),
+        ]);
+        let ids: Vec<_> = ids.lines().map(str::to_owned).collect();
+        assert_eq!(ids.len() as u64, to - from, "{ids:?}");
+        ids
+    /// The daemon's stderr so far, all of it.
+    pub fn whole_log(&self) -> String {
+        let log = std::fs::read(self.path().join("daemon.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// The daemon's stderr so far.

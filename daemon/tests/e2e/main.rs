@@ -9,6 +9,19 @@
 )]
 
 mod house;
+mod load;
+mod needs;
 
+mod access_log;
+mod bad_start;
+mod control;
 mod first_run;
+mod foreign_redis;
+mod full;
+mod hostile;
+mod kills;
+mod life;
+mod poison;
+mod stuck;
+mod third_parties;
 mod tour;

@@ -50,11 +50,20 @@ fn notice_a_new_stream(state: &mut State, stage: &StageLayout, mended: &mut Vec<
         return;
     };
     let (added, length, last) = facts(state, stage);
+    let first = state
+        .streams
+        .get(&stage.stream)
+        .and_then(|stream| stream.entries.keys().next().copied());
     let low = state
         .settled
         .get(&stage.name)
         .and_then(|settled| settled.low);
-    if added >= line.added_mark && low.is_none_or(|low| last.next() >= low) {
+    // Something below `low` was in the old one: it is still there, or something was taken out.
+    let is_whole = signed(added) == length;
+    let is_old = |low: EntryId| {
+        last.next() >= low && !(is_whole && first.is_none_or(|first| first >= low))
+    };
+    if added >= line.added_mark && low.is_none_or(is_old) {
         return;
     }
     let finished = line.finished();

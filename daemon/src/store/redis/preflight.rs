@@ -165,9 +165,11 @@ pub fn classify(fault: &RedisError) -> Refusal {
         },
     ));
     match (fault.kind(), fault.code()) {
-        (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
-            Refusal::Password { said }
-        }
+        // The redis crate leaves out what the server said.
+        (ErrorKind::AuthenticationFailed, _) => Refusal::Password {
+            said: "redis refused the password, or the user".to_owned(),
+        },
+        (_, Some("NOAUTH" | "WRONGPASS")) => Refusal::Password { said },
         (ErrorKind::Server(ServerErrorKind::NoPerm), _) => Refusal::Permission { said },
         (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => {
             Refusal::Store(StoreError::Loading(said))

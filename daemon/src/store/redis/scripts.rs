@@ -83,6 +83,7 @@ script!(
 script!(CLAIM, "allow-oom", "scripts/claim.lua");
 script!(KEEP, "allow-oom", "scripts/keep.lua");
 script!(LOST, "allow-oom", "scripts/lost.lua");
+script!(BEAT, "allow-oom", "scripts/beat.lua");
 script!(PREPARE, "allow-oom", "scripts/prepare.lua");
 script!(DEPTH, "no-writes", "scripts/depth.lua");
 script!(JANITOR, "allow-oom", "scripts/janitor.lua");

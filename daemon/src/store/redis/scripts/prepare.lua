@@ -48,12 +48,14 @@ for i = 1, n_stages do
   local mark = tonumber(call('HGET', LEDGER, 'added:' .. stage) or '0')
 
   if base then
-    -- Known before: did the stream begin anew?
-    local anew = facts.added < mark or (low and below(after(facts.last) or facts.last, low))
+    -- Known before: did the stream begin anew? It may have grown again already. Something below `low` was in the old one,
+    -- so that either it still holds an entry below `low` or something was taken out of it.
+    local anew = facts.added < mark or (low and below(facts.last, before(low)))
+      or (low and facts.added == facts.length and (not facts.first or not below(facts.first, low)))
     if anew then
       local settled = settled_of(LEDGER, stage)
       local accepted
-      if reads_source then accepted = mark - tonumber(base) else accepted = emitted - tonumber(base) end
+      accepted = (reads_source and mark or emitted) - base_of(LEDGER, stage)
       if accepted < settled then accepted = settled end
       local lost = accepted - settled
       if not reads_source then
@@ -61,7 +63,7 @@ for i = 1, n_stages do
         lost = lost - facts.length
         if lost < 0 then lost = 0 end
       else
-        call('HSET', LEDGER, 'base:' .. stage, digits(-accepted))
+        call('HSET', LEDGER, 'base:' .. stage, digits(-accepted - tonumber(call('HGET', LEDGER, 'readded:' .. stage) or '0')))
       end
       if lost > 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
       call('DEL', settled_key)
@@ -104,7 +106,7 @@ for i = 1, n_stages do
     -- for ever. The ledger knows how many must be left; where they differ, they are counted.
     -- What was trimmed unread is the janitor's: it books the loss.
     local came = reads_source and facts.added or emitted
-    local left = came - tonumber(base) - settled_of(LEDGER, stage) - found.pending
+    local left = came - base_of(LEDGER, stage) - settled_of(LEDGER, stage) - found.pending
     local whole = facts.first and not below(found['last-delivered-id'], facts.first)
     if whole and found.lag and found.lag ~= left then
       local actual = 0
@@ -116,8 +118,10 @@ for i = 1, n_stages do
       end
     end
   end
-  if base and found and low and below(after(found['last-delivered-id']) or found['last-delivered-id'], low) then
-    call('XGROUP', 'SETID', stream, group, before(low))
+  if base and found and low and below(found['last-delivered-id'], before(low)) then
+    local rest = count_from(stream, low)
+    if rest then call('XGROUP', 'SETID', stream, group, before(low), 'ENTRIESREAD', digits(facts.added - rest))
+    else call('XGROUP', 'SETID', stream, group, before(low)) end
     mended[#mended + 1] = {'group.rewound', stage, 'group "' .. group .. '" had been set back to ' .. found['last-delivered-id'] .. '; moved on to ' .. before(low)}
   end
 end
