@@ -5,6 +5,7 @@
 #![allow(
     unreachable_pub,
     clippy::disallowed_methods,
+    clippy::unwrap_used,
     reason = "a test binary has no other crate that could reach it, and it waits in real time for real processes"
 )]
 
@@ -24,3 +25,4 @@ mod life;
 mod poison;
 mod stuck;
 mod third_parties;
+mod tour;
