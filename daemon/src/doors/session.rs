@@ -84,9 +84,11 @@ struct Job {
     id: Value,
     method: &'static Method,
     params: Value,
-    _flight: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    permits: Permits,
 }
+
+/// What bounds the requests in flight: one of [`IN_FLIGHT`], and the bytes of the line. Held until the answer is queued.
+type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 /// Why a session ends.
 enum End {
@@ -229,8 +231,7 @@ impl Session {
             id,
             method,
             params,
-            _flight: flight,
-            _bytes: bytes,
+            permits: (flight, bytes),
         };
         match method.call {
             // Fails only when the lane is gone, and then the session ends, too.
@@ -238,8 +239,16 @@ impl Session {
             Call::Read(call) => {
                 let session = Arc::clone(self);
                 self.spawn(async move {
-                    let debt = Debt::new(&session.outbox, job.id);
-                    let answer = methods::read(&session, call, job.params).await;
+                    // Taken apart in here: a field that is not named would not move into the task, and its permit would
+                    // be given back before the work begins.
+                    let Job {
+                        id,
+                        params,
+                        permits: _held,
+                        ..
+                    } = job;
+                    let debt = Debt::new(&session.outbox, id);
+                    let answer = methods::read(&session, call, params).await;
                     let (result, then) = match answer {
                         Ok((value, then)) => (Ok(value), then),
                         Err(error) => (Err(error), Then::Nothing),
@@ -255,11 +264,17 @@ impl Session {
     async fn lane(self: Arc<Self>, mut jobs: mpsc::Receiver<Job>) {
         let mut ingests = Ingests::default();
         while let Some(job) = jobs.recv().await {
-            let Call::Act(call) = job.method.call else {
+            let Job {
+                id,
+                method,
+                params,
+                permits: _held,
+            } = job;
+            let Call::Act(call) = method.call else {
                 continue;
             };
-            let debt = Debt::new(&self.outbox, job.id);
-            let result = methods::act(&self, &mut ingests, job.method, call, job.params).await;
+            let debt = Debt::new(&self.outbox, id);
+            let result = methods::act(&self, &mut ingests, method, call, params).await;
             debt.pay(result).await;
         }
         for ended in ingests.take_all() {

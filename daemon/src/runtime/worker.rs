@@ -128,7 +128,7 @@ impl Worker {
             match ended {
                 Broken::Stop => break,
                 Broken::Store(error) => {
-                    self.wait_for_store(&error, &mut attempt, &mut random).await
+                    self.wait_for_store(&error, &mut attempt, &mut random).await;
                 }
             }
         }
@@ -520,7 +520,7 @@ impl Worker {
             Ended::Apply(effects) => Outcome::Apply(effects),
             Ended::Filtered => Outcome::Filtered,
             Ended::Late => Outcome::Late,
-            Ended::Failed(failure) => self.fail(entry, first_ms, failure, random),
+            Ended::Failed(failure) => self.fail(entry, first_ms, &failure, random),
         };
         let id_field = self.settings.id_field.as_deref();
         let event_id = id_field
@@ -538,7 +538,7 @@ impl Worker {
         &self,
         entry: &Delivered,
         first_ms: u64,
-        failure: Failure,
+        failure: &Failure,
         random: &mut SmallRng,
     ) -> Outcome {
         let meter = &self.handle.meter;
@@ -767,10 +767,10 @@ impl Worker {
                 }
             }
             StoreError::Broken(text) | StoreError::Denied(text) | StoreError::Foreign(text) => {
-                self.trouble(text)
+                self.trouble(text);
             }
             StoreError::OutOfMemory(_) | StoreError::DiskFull(_) | StoreError::Bug(_) => {
-                self.trouble(&error.to_string())
+                self.trouble(&error.to_string());
             }
             StoreError::Unavailable(_) | StoreError::Loading(_) | StoreError::ReadOnly(_) => {}
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::depth::accepted;
+use super::depth::{accepted, came};
 use super::state::{State, millis, signed};
 use super::stream::Stream;
 use crate::record::EntryId;
@@ -67,7 +67,7 @@ fn notice_a_new_stream(state: &mut State, stage: &StageLayout, mended: &mut Vec<
         return;
     }
     let finished = line.finished();
-    let known = accepted(state, stage, &line, line.added_mark).max(finished);
+    let known = accepted(came(state, stage, line.added_mark), &line).max(finished);
     // What our own stages have emitted into the new stream is still there.
     let lost = if stage.reads_source {
         known - finished
@@ -146,7 +146,8 @@ fn make_group(state: &mut State, stage: &StageLayout, mended: &mut Vec<Mended>) 
                     "group \"{}\" had been set back to {}; moved on to {at}",
                     stage.group, group.last_delivered
                 );
-                group.set_id(at, None);
+                let n_unread = stream.entries.range(at.next()..).count() as u64;
+                group.set_id(at, Some(stream.added - n_unread));
                 note(mended, "group.rewound", stage, text);
             }
             0
@@ -154,11 +155,7 @@ fn make_group(state: &mut State, stage: &StageLayout, mended: &mut Vec<Mended>) 
     };
     if is_new {
         let added = stream.added;
-        let came = if stage.reads_source {
-            added
-        } else {
-            state.emitted.get(&stage.stream).copied().unwrap_or(0)
-        };
+        let came = came(state, stage, added);
         let line = state.line(stage);
         line.base = Some(signed(came) - signed(open));
         line.added_mark = added;
@@ -178,27 +175,20 @@ pub(super) fn janitor(
     for stage in &layout.stages {
         readers.entry(&stage.stream).or_default().push(stage);
     }
-    let State { streams, lines, .. } = state;
     for (key, stages) in readers {
-        let Some(stream) = streams.get_mut(key) else {
-            continue;
+        let is_ready = |stage: &&StageLayout| {
+            let line = state.lines.get(&stage.name);
+            state.group(stage).is_ok() && line.is_some_and(|line| line.base.is_some())
         };
-        let ready = |stage: &&StageLayout| {
-            stream.groups.contains_key(&stage.group)
-                && lines
-                    .get(&stage.name)
-                    .is_some_and(|line| line.base.is_some())
-        };
-        if !stages.iter().all(ready) {
+        if !stages.iter().all(is_ready) {
             continue;
         }
         for stage in stages {
-            let n_lost = stream.heal(&stage.group);
-            let line = lines.entry(stage.name.clone()).or_default();
-            line.lost += n_lost;
-            swept.lost_unread += n_lost;
-            line.added_mark = line.added_mark.max(stream.added);
+            swept.lost_unread += heal(state, stage);
         }
+        let Some(stream) = state.streams.get_mut(key) else {
+            continue;
+        };
         let cut = EntryId {
             ms: now.saturating_sub(millis(keep)),
             seq: 0,
@@ -228,4 +218,22 @@ fn finished_by_all(stream: &Stream) -> EntryId {
         .map(bound)
         .min()
         .unwrap_or(EntryId::MAX)
+}
+
+/// Books what others trimmed or deleted unread, and keeps the mark that tells a stream that began anew.
+fn heal(state: &mut State, stage: &StageLayout) -> u64 {
+    let (added, _, _) = facts(state, stage);
+    let n_pending = state
+        .group(stage)
+        .map_or(0, |group| group.pending.len() as u64);
+    let came = came(state, stage, added);
+    let line = state.line(stage);
+    let left = accepted(came, line) - line.finished() - signed(n_pending);
+    line.added_mark = line.added_mark.max(added);
+    let n_gone = state
+        .streams
+        .get_mut(&stage.stream)
+        .map_or(0, |stream| stream.heal(&stage.group, left));
+    state.line(stage).lost += n_gone;
+    n_gone
 }

@@ -32,6 +32,10 @@ pub(super) struct Lane {
 pub(super) struct RedisReader(pub(super) Lane);
 pub(super) struct RedisWriter(pub(super) Lane);
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is made for map_err, which hands over the error"
+)]
 pub(super) fn bad(error: impl ToString) -> StoreError {
     StoreError::Bug(error.to_string())
 }

@@ -112,7 +112,7 @@ end
 -- 2. Acknowledge one by one.
 local reply, dropped = {}, {}
 local new_events, settled = {}, {}
-local n_duplicate = 0
+local n_duplicate, n_dropped = 0, 0
 local batch_known = {}
 for i = 1, n do
   local id, kind = ids[i], string.sub(kinds, i, i)
@@ -146,11 +146,12 @@ for i = 1, n do
     reply[#reply + 1] = i - 1
     reply[#reply + 1] = code
     dropped[i] = true
+    n_dropped = n_dropped + 1
   end
 end
 
 -- 3. Effects, without those of entries that fell out.
-if #reply > 0 then
+if n_dropped > 0 then
   local parts = cmsgpack.unpack(ARGV[10])
   local n_counts = #count_fields
   for i = 1, n do
@@ -164,7 +165,7 @@ if #reply > 0 then
     end
   end
 end
-if #count_fields > 0 and #reply < 2 * n then
+if #count_fields > 0 and n_dropped < n then
   local set = {}
   for i = 1, #count_fields do
     set[2 * i - 1] = count_fields[i]
@@ -174,7 +175,7 @@ if #count_fields > 0 and #reply < 2 * n then
   set[#set + 1] = digits(now)
   call('HSET', COUNTS, unpack(set))
 end
-if #session_fields > 0 and #reply < 2 * n then
+if #session_fields > 0 and n_dropped < n then
   local current, older = KEYS[4 + generation], KEYS[5 - generation]
   if state.swap_sessions then
     call('UNLINK', current)

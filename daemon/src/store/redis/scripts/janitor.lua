@@ -24,11 +24,10 @@ for i = 4, #ARGV, 2 do
   local found = group_of(S, group)
   if not found or not call('HGET', LEDGER, 'base:' .. stage) then return {0, lost_unread} end
   local delivered = found['last-delivered-id']
-  -- `actual` = entries that are there and not delivered; `most` = at most so many of the others were trimmed unread.
-  local actual, most = nil, nil
+  local actual = nil
   if first and below(delivered, first) then
     actual = length
-  elseif not first then
+  elseif not first or delivered == info['last-generated-id'] then
     actual = 0
   elseif not found.lag then
     actual = 0
@@ -40,22 +39,19 @@ for i = 4, #ARGV, 2 do
       if actual >= tonumber(ARGV[2]) then actual = nil end
       at = '(' .. page[#page][1]
     end
-    -- From a stream that nothing was taken out of nothing is lost: somebody moved the group over what it skipped.
-    if added == length then most = 0 end
   elseif found.lag > 0 then
     -- Trimmed unread, and newer ones were read since: the server's lag stays above 0 for ever.
     local page = call('XRANGE', S, '(' .. delivered, '+', 'COUNT', 1000)
-    if #page < 1000 then
-      actual = #page
-      most = found.lag - actual
-    end
+    if #page < 1000 then actual = #page end
   end
   if actual then
-    -- By the ledger, not by the server's entries-read, which is wrong after the append-only file was loaded.
-    local came = came_to(added)
-    local lost = came - tonumber(call('HGET', LEDGER, 'base:' .. stage)) - settled_of(LEDGER, stage) - found.pending - actual
-    if most and lost > most then lost = most end
-    if lost < 0 then lost = 0 end
+    -- What the ledger misses and the group has not read: the first alone would count entries that a third party
+    -- acknowledged, the second alone is wrong after the append-only file was loaded.
+    local missed = came_to(added) - base_of(LEDGER, stage) - settled_of(LEDGER, stage) - found.pending - actual
+    local unread = found['entries-read'] and added - found['entries-read'] - actual or missed
+    -- From a stream that nothing was taken out of nothing is lost: somebody moved the group over what it skipped.
+    if added == length then unread = 0 end
+    local lost = math.max(0, math.min(missed, unread))
     if lost > 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
     if found['entries-read'] ~= added - actual then
       call('XGROUP', 'SETID', S, group, delivered, 'ENTRIESREAD', digits(added - actual))

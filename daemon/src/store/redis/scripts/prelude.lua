@@ -89,6 +89,12 @@ local function settled_of(ledger, stage)
   return sum
 end
 
+-- Where a stage's count of entries begins: its base, and entries that were added again for it by a redrive.
+local function base_of(ledger, stage)
+  local at = call('HMGET', ledger, 'base:' .. stage, 'readded:' .. stage)
+  return tonumber(at[1] or '0') + tonumber(at[2] or '0')
+end
+
 -- Books a pending entry whose payload is gone: acknowledged, `lost`, a row in the dead letters that does not count.
 local function book_lost(stream, group, stage, ledger, retry, dead, id, now)
   call('XACK', stream, group, id)

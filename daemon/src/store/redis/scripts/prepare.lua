@@ -55,7 +55,7 @@ for i = 1, n_stages do
     if anew then
       local settled = settled_of(LEDGER, stage)
       local accepted
-      if reads_source then accepted = mark - tonumber(base) else accepted = emitted - tonumber(base) end
+      accepted = (reads_source and mark or emitted) - base_of(LEDGER, stage)
       if accepted < settled then accepted = settled end
       local lost = accepted - settled
       if not reads_source then
@@ -63,7 +63,7 @@ for i = 1, n_stages do
         lost = lost - facts.length
         if lost < 0 then lost = 0 end
       else
-        call('HSET', LEDGER, 'base:' .. stage, digits(-accepted))
+        call('HSET', LEDGER, 'base:' .. stage, digits(-accepted - tonumber(call('HGET', LEDGER, 'readded:' .. stage) or '0')))
       end
       if lost > 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
       call('DEL', settled_key)
@@ -106,7 +106,7 @@ for i = 1, n_stages do
     -- for ever. The ledger knows how many must be left; where they differ, they are counted.
     -- What was trimmed unread is the janitor's: it books the loss.
     local came = reads_source and facts.added or emitted
-    local left = came - tonumber(base) - settled_of(LEDGER, stage) - found.pending
+    local left = came - base_of(LEDGER, stage) - settled_of(LEDGER, stage) - found.pending
     local whole = facts.first and not below(found['last-delivered-id'], facts.first)
     if whole and found.lag and found.lag ~= left then
       local actual = 0
