@@ -96,6 +96,7 @@ macro_rules! contract {
             resets::after_a_flush_everything_begins_anew,
             resets::after_a_roll_back_effects_and_acknowledgements_agree,
             hops::children_reach_the_next_stage_with_their_origin,
+            hops::only_the_first_hop_notes_the_origin,
             hops::an_entry_is_applied_at_the_last_stage,
             hops::an_output_without_children_is_done_there,
             hops::several_children_and_readers_are_spawned,

@@ -9,8 +9,13 @@
 )]
 
 mod house;
+mod load;
+mod needs;
 
+mod access_log;
 mod first_run;
+mod kills;
+mod life;
 mod poison;
 mod stuck;
 mod third_parties;

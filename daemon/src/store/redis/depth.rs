@@ -219,19 +219,18 @@ fn stage(names: &crate::store::StageLayout, told: &Told, book: &Book) -> StageDe
         u64::try_from(left.min(unread).saturating_sub(n_there)).unwrap_or(0)
     };
     let mut unbooked = 0;
-    let lag = match (group, told.first) {
+    let lag = match (group, told.first_undelivered) {
         (None, _) => Lag::Unknown,
-        (Some(_), first) if first.is_none_or(|first| first > delivered) => {
-            let n_there = if first.is_none() { 0 } else { told.length };
-            unbooked = missed(n_there);
-            Lag::Known(n_there)
-        }
         // Also after the server loaded its append-only file, when its own figure is wrong.
-        (Some(_), _) if delivered == told.last => {
+        (Some(_), None) => {
             unbooked = missed(0);
             Lag::Known(0)
         }
-        (Some(_), _) => match server_lag {
+        (Some(_), first) if first == told.first => {
+            unbooked = missed(told.length);
+            Lag::Known(told.length)
+        }
+        (Some(_), Some(_)) => match server_lag {
             Some(lag) => Lag::Known(lag),
             None => u64::try_from(left).map_or(Lag::Unknown, Lag::Estimate),
         },

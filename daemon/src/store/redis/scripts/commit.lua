@@ -240,7 +240,10 @@ end
 
 -- 5. The settled mark: every delivered id below the oldest pending one is settled.
 if #settled > 0 then
+  -- The last entry acknowledged here, not the last of the batch: after the group was made anew an old batch may hold
+  -- entries that this group has not delivered yet.
   local mark
+  last = settled[#settled]
   summary = call('XPENDING', S, group)
   if summary[1] == 0 then mark = after(last) else mark = summary[2] end
   if mark and (not low or below(low, mark)) then

@@ -50,7 +50,7 @@ for i = 1, n_stages do
   if base then
     -- Known before: did the stream begin anew? It may have grown again already. Something below `low` was in the old one,
     -- so that either it still holds an entry below `low` or something was taken out of it.
-    local anew = facts.added < mark or (low and below(after(facts.last) or facts.last, low))
+    local anew = facts.added < mark or (low and below(facts.last, before(low)))
       or (low and facts.added == facts.length and (not facts.first or not below(facts.first, low)))
     if anew then
       local settled = settled_of(LEDGER, stage)
@@ -118,8 +118,10 @@ for i = 1, n_stages do
       end
     end
   end
-  if base and found and low and below(after(found['last-delivered-id']) or found['last-delivered-id'], low) then
-    call('XGROUP', 'SETID', stream, group, before(low))
+  if base and found and low and below(found['last-delivered-id'], before(low)) then
+    local rest = count_from(stream, low)
+    if rest then call('XGROUP', 'SETID', stream, group, before(low), 'ENTRIESREAD', digits(facts.added - rest))
+    else call('XGROUP', 'SETID', stream, group, before(low)) end
     mended[#mended + 1] = {'group.rewound', stage, 'group "' .. group .. '" had been set back to ' .. found['last-delivered-id'] .. '; moved on to ' .. before(low)}
   end
 end
