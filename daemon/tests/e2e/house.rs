@@ -362,7 +362,11 @@ impl House {
             let clients = self.redis(&["CLIENT", "LIST"]);
             let is_quiet = |name: &String| {
                 let line = clients.lines().find(|line| line.contains(name.as_str()));
-                line.is_some_and(|line| line.contains(" flags=N ") && !line.contains(" idle=0 "))
+                line.is_some_and(|line| {
+                    let mut words = line.split(' ');
+                    let flags = words.find_map(|word| word.strip_prefix("flags="));
+                    flags.is_some_and(|flags| !flags.contains('b')) && !line.contains(" idle=0 ")
+                })
             };
             names.iter().all(is_quiet).then_some(())
         });
