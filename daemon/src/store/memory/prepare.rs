@@ -58,10 +58,10 @@ fn notice_a_new_stream(state: &mut State, stage: &StageLayout, mended: &mut Vec<
         .settled
         .get(&stage.name)
         .and_then(|settled| settled.low);
-    // Something below `low` was in the old one: it is still there, or something was taken out.
+    // The old one held `low` or something below it: it still does, or something was taken out.
     let is_whole = signed(added) == length;
     let is_old =
-        |low: EntryId| last.next() >= low && !(is_whole && first.is_none_or(|first| first >= low));
+        |low: EntryId| last.next() >= low && !(is_whole && first.is_none_or(|first| first > low));
     if added >= line.added_mark && low.is_none_or(is_old) {
         return;
     }

@@ -48,10 +48,10 @@ for i = 1, n_stages do
   local mark = tonumber(call('HGET', LEDGER, 'added:' .. stage) or '0')
 
   if base then
-    -- Known before: did the stream begin anew? It may have grown again already. Something below `low` was in the old one,
-    -- so that either it still holds an entry below `low` or something was taken out of it.
+    -- Known before: did the stream begin anew? It may have grown again already. The old one held `low` or something below
+    -- it, so that either it still does or something was taken out of it.
     local anew = facts.added < mark or (low and below(facts.last, before(low)))
-      or (low and facts.added == facts.length and (not facts.first or not below(facts.first, low)))
+      or (low and facts.added == facts.length and (not facts.first or below(low, facts.first)))
     if anew then
       local settled = settled_of(LEDGER, stage)
       local accepted
