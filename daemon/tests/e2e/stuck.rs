@@ -462,3 +462,41 @@ fn the_sweep_claims_what_was_idle_for_too_long_by_itself() {
     let status = house.json(&["status"]);
     assert_eq!(status["alerts"], json!([]), "{status}");
 }
+
+#[test]
+fn a_heartbeat_takes_nothing_back_from_a_rescuer() {
+    let mut house = House::new(QUIET);
+    house
+        .set("retry.attempts=100")
+        .set("retry.backoff=1h..1h")
+        .set("stage.enrich.timeout=500ms")
+        .set("stage.enrich.claim_after=1s");
+    house.start();
+    house.wait_healthy();
+    assert_eq!(house.redis(&["SET", "profile:user-7", "x"]), "OK");
+    house.add_events(0, 97);
+    let row = |house: &House| house.rows(&["pending", "ls"]).first().cloned();
+    let first = wait_for("the poison to wait for its next try", || {
+        row(&house).filter(|row| row["tries"] == 1)
+    });
+    let (id, holder) = (first["id"].as_str().unwrap(), first["consumer"].clone());
+    let workers = house.workers("enrich");
+    let rescuer = workers.iter().find(|name| **name != holder);
+    let rescuer = rescuer.expect("a second worker");
+    house.ends(
+        5,
+        &["pending", "claim", "--id", id, "--to", rescuer, "--yes"],
+    );
+    // Each worker keeps what waits in its hands alive, several times a second. Twelve beats: both have come by often.
+    let mut before = 0;
+    for _ in 0..12 {
+        wait_for("a heartbeat", || {
+            let row = row(&house).expect("it is pending");
+            assert_eq!(row["consumer"], *rescuer, "taken back by {holder}: {row}");
+            let idle = row["idle_ms"].as_u64().unwrap();
+            let has_beaten = idle < before;
+            before = idle;
+            has_beaten.then_some(())
+        });
+    }
+}
