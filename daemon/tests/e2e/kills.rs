@@ -11,6 +11,15 @@ use serde_json::Value;
 use crate::house::{House, QUIET, signal, wait_for};
 use crate::load::{Load, Record};
 
+/// For whoever looks into a run: past the capture of a test's output, as stdout is the runner's.
+macro_rules! tell {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        // Nobody may be listening.
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 /// What the sender aims at; what the pipeline cannot follow waits in the stream.
 const PER_S: u64 = 20_000;
 
@@ -35,9 +44,11 @@ fn twenty_kills_of_the_daemon_under_load_lose_nothing_and_count_nothing_twice() 
     }
     house.wait_healthy();
     let record = load.stop();
-    println!(
-        "{} events sent, {} of them once more",
-        record.events, record.resent
+    tell!(
+        "{} events sent in {} s, {} of them once more",
+        record.events,
+        record.seconds,
+        record.resent
     );
     let ledger = house.json(&["ledger", "--wait-settled", "--timeout", "300s"]);
     record.assert_exact(&house, &ledger, &format!("seed {seed}"));
@@ -65,7 +76,7 @@ fn five_kills_of_redis_that_forces_writes_each_second_count_nothing_twice() {
     let (house, record, ledger, seed) = kill_redis_under_load("everysec");
     let told = format!("seed {seed}\nledger {ledger}\nrecord {record:?}");
     let ids = distinct_event_ids(&house);
-    println!("{} acknowledged events were lost", record.events - ids);
+    tell!("{} acknowledged events were lost", record.events - ids);
     for zero in [
         "pending",
         "undelivered",
@@ -109,9 +120,11 @@ fn kill_redis_under_load(append_fsync: &str) -> (House, Record, Value, u64) {
         });
     }
     let record = load.stop();
-    println!(
-        "{} events sent, {} of them once more",
-        record.events, record.resent
+    tell!(
+        "{} events sent in {} s, {} of them once more",
+        record.events,
+        record.seconds,
+        record.resent
     );
     let ledger = house.json(&["ledger", "--wait-settled", "--timeout", "300s"]);
     (house, record, ledger, seed)
@@ -136,7 +149,7 @@ fn seeded() -> (SmallRng, u64) {
         |_| SmallRng::from_os_rng().next_u64(),
         |seed| seed.parse().expect("PIPELINED_TEST_SEED is a number"),
     );
-    println!("PIPELINED_TEST_SEED={seed}");
+    tell!("PIPELINED_TEST_SEED={seed}");
     (SmallRng::seed_from_u64(seed), seed)
 }
 
