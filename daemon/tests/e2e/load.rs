@@ -34,6 +34,8 @@ pub struct Record {
     pub products: BTreeMap<String, u64>,
     /// Sent once more because an answer was lost; the server may have each of them twice.
     pub resent: u64,
+    /// How long it sent, to tell what it reached of the rate it aimed at.
+    pub seconds: u64,
 }
 
 /// A sender that runs until it is stopped.
@@ -79,19 +81,6 @@ impl Load {
 }
 
 impl Record {
-    /// Sums of two senders.
-    pub fn and(mut self, other: &Self) -> Self {
-        self.events += other.events;
-        self.resent += other.resent;
-        for (name, n) in &other.types {
-            *self.types.entry(name.clone()).or_default() += n;
-        }
-        for (name, n) in &other.products {
-            *self.products.entry(name.clone()).or_default() += n;
-        }
-        self
-    }
-
     /// The pipeline counted exactly what was sent, has nothing under way and a balanced ledger.
     #[track_caller]
     pub fn assert_exact(&self, house: &House, ledger: &Value, what: &str) {
@@ -166,6 +155,7 @@ impl Sender {
             }
             if open.is_empty() {
                 if stopped {
+                    self.record.seconds = begun.elapsed().as_secs();
                     return self.record;
                 }
                 std::thread::park_timeout(TICK);

@@ -103,7 +103,9 @@ for i = 1, n_stages do
     mended[#mended + 1] = {'group.adopted', stage, 'group "' .. group .. '" was there before; its ' .. digits(open) .. ' open entries count as accepted'}
   else
     -- A server that loaded its append-only file has forgotten how many entries the group has read, and tells a wrong lag
-    -- for ever. The ledger knows how many must be left; where they differ, they are counted.
+    -- for ever: too many, by all that was read since the figure was last set. The ledger knows how many must be left;
+    -- where they differ, they are counted. Where they are too many to be counted the wrong figure is taken away; the
+    -- ledger's is then told as an estimate until the janitor can count.
     -- What was trimmed unread is the janitor's: it books the loss.
     local came = reads_source and facts.added or emitted
     local left = came - base_of(LEDGER, stage) - settled_of(LEDGER, stage) - found.pending
@@ -111,9 +113,11 @@ for i = 1, n_stages do
     if whole and found.lag and found.lag ~= left then
       local actual = 0
       if found['last-delivered-id'] ~= facts.last then
-        actual = found.lag <= 200000 and count_from(stream, '(' .. found['last-delivered-id']) or nil
+        actual = left <= 200000 and count_from(stream, '(' .. found['last-delivered-id']) or nil
       end
-      if actual and actual ~= found.lag then
+      if not actual and found.lag > left then
+        call('XGROUP', 'SETID', stream, group, found['last-delivered-id'])
+      elseif actual and actual ~= found.lag then
         call('XGROUP', 'SETID', stream, group, found['last-delivered-id'], 'ENTRIESREAD', digits(facts.added - actual))
       end
     end
