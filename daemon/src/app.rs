@@ -190,6 +190,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         stop_server: Arc::clone(&stop_server),
         test_commands: run.test_commands,
     };
+    let plans = context.plans.clone();
     let closed = CancellationToken::new();
     let mut door = JoinSet::new();
     door.spawn(doors::serve(bound, context, closed.clone()));
@@ -212,6 +213,8 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     wait_for_the_end(&shutdown).await?;
     // A managed server is left to other daemons that use it, unless an operator wants it down all the same.
     let others = runtime.others().await;
+    // A plan under way is stopped first: without workers its entries would count as failed.
+    plans.close().await;
     let drained = tokio::select! {
         drained = take_down(runtime, &stop_sources, &mut intakes, config.daemon.drain) => drained,
         () = second_signal() => {

@@ -347,21 +347,24 @@ impl House {
         names
     }
 
-    /// Pauses a stage and waits until no read of it is under way: a read waits half a second for entries, and each one
-    /// starts the consumer's idle time anew.
+    /// Pauses a stage and waits until no read of it is under way: a read waits half a second for entries, and a connection
+    /// that has not asked for a whole one does not read.
     #[track_caller]
     pub fn pause(&self, stage: &str) {
         self.json(&["pause", stage]);
-        let (stream, group) = match stage {
-            "enrich" => ("events", "event_group"),
-            _ => ("{events}:enrich", stage),
-        };
+        let names: Vec<_> = self
+            .workers(stage)
+            .iter()
+            .map(|worker| format!("name=pipelined:{worker}:read "))
+            .collect();
+        assert!(!names.is_empty(), "stage {stage} has no workers");
         wait_for("the last read to end", || {
-            let told = self.redis(&["XINFO", "CONSUMERS", stream, group]);
-            let words: Vec<_> = told.lines().collect();
-            let mut idle = words.windows(2).filter(|pair| pair[0] == "idle");
-            let is_quiet = |pair: &[&str]| pair[1].parse::<u64>().expect("milliseconds") > 1_000;
-            idle.all(is_quiet).then_some(())
+            let clients = self.redis(&["CLIENT", "LIST"]);
+            let is_quiet = |name: &String| {
+                let line = clients.lines().find(|line| line.contains(name.as_str()));
+                line.is_some_and(|line| line.contains(" flags=N ") && !line.contains(" idle=0 "))
+            };
+            names.iter().all(is_quiet).then_some(())
         });
     }
 
@@ -369,16 +372,24 @@ impl House {
     /// acknowledges, in one step: no worker of ours gets any. Their ids.
     #[track_caller]
     pub fn ghost(&self, from: u64, to: u64) -> Vec<String> {
-        let script = "local ids = {} \
+        self.ghost_and(from, to, "")
+    }
+
+    /// The same, and `then` (Lua, `ids` are the ids) in the same step.
+    #[track_caller]
+    pub fn ghost_and(&self, from: u64, to: u64, then: &str) -> Vec<String> {
+        let script = format!(
+            "local ids = {{}} \
             for n = ARGV[1], ARGV[2] - 1 do \
               ids[#ids + 1] = redis.call('XADD', KEYS[1], '*', 'event_id', 'event-' .. n, 'user_id', 'user-' .. n % 97, \
                 'event_type', n % 3 == 0 and 'click' or 'view', 'product', 'p' .. n % 11, 'session_id', 's' .. n % 29, \
                 'value', '1.25', 'ts', '1640995200000') \
               redis.call('XREADGROUP', 'GROUP', 'event_group', 'ghost', 'STREAMS', KEYS[1], '>') \
-            end return ids";
+            end {then} return ids"
+        );
         let ids = self.redis(&[
             "EVAL",
-            script,
+            &script,
             "1",
             "events",
             &from.to_string(),

@@ -1,90 +1,21 @@
 //! What others do to our streams and groups while we work: counted as it is, nothing twice, and running again.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
-
 use serde_json::{Value, json};
 
 use crate::house::{House, QUIET, wait_for};
+use crate::load::Load;
 
-/// A foreign client that adds one event after another until it is stopped.
-struct Load {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
+/// A foreign client that adds events until it is stopped; some have arrived when this returns.
+fn load(house: &House) -> Load {
+    let load = Load::start(house, "load", 7, 1_000);
+    more(&load, 200);
+    load
 }
 
-impl Load {
-    fn start(house: &House) -> Self {
-        let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let socket = house.redis_socket();
-        let thread = {
-            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
-            std::thread::spawn(move || send(&socket, &stop, &sent))
-        };
-        let load = Self {
-            stop,
-            sent,
-            thread: Some(thread),
-        };
-        load.more(200);
-        load
-    }
-
-    /// Waits until this many more were sent.
-    fn more(&self, n: u64) {
-        let goal = self.sent.load(Ordering::SeqCst) + n;
-        wait_for("the load to go on", || {
-            (self.sent.load(Ordering::SeqCst) >= goal).then_some(())
-        });
-    }
-
-    /// Ends it; how many events were added, each acknowledged by the server.
-    fn stop(mut self) -> u64 {
-        self.stop.store(true, Ordering::SeqCst);
-        self.thread.take().unwrap().join().expect("the load");
-        self.sent.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-    }
-}
-
-/// Over one connection of redis-cli: each answer is an id, so what was sent is known to have arrived.
-fn send(socket: &PathBuf, stop: &AtomicBool, sent: &AtomicU64) {
-    use std::io::{BufRead as _, BufReader, Write as _};
-    let mut child = Command::new("redis-cli")
-        .arg("-s")
-        .arg(socket)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("start redis-cli");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    let mut answers = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let mut n = 0u64;
-    while !stop.load(Ordering::SeqCst) {
-        let line = format!(
-            "XADD events * event_id load-{n} user_id user-{} event_type view product p{} session_id s{} value 1.25 ts 1640995200000\n",
-            n % 97,
-            n % 11,
-            n % 29
-        );
-        // The server is killed in no test of this file.
-        stdin.write_all(line.as_bytes()).expect("feed redis-cli");
-        let answer = answers.next().expect("an answer").expect("a line");
-        assert!(answer.contains('-'), "XADD was refused: {answer}");
-        n += 1;
-        sent.store(n, Ordering::SeqCst);
-    }
-    drop(stdin);
-    child.wait().expect("wait for redis-cli");
+/// Waits until this many more have arrived.
+fn more(load: &Load, n: u64) {
+    let goal = load.sent() + n;
+    wait_for("the load to go on", || (load.sent() >= goal).then_some(()));
 }
 
 fn house_that(sets: &[&str]) -> House {
@@ -148,7 +79,7 @@ fn trimmed_while_pending_is_lost_and_named_by_a_claim() {
             .all(|row| row["entry"] == "trimmed" && row["size_bytes"].is_null()),
         "{rows:?}"
     );
-    let load = Load::start(&house);
+    let load = load(&house);
     let claimed = house.ends(5, &["pending", "claim", "--consumer", "ghost", "--yes"]);
     assert_eq!(claimed["result"]["trimmed"], 40, "{claimed}");
     trimmed_is_lost(&house, load, &ids);
@@ -157,18 +88,15 @@ fn trimmed_while_pending_is_lost_and_named_by_a_claim() {
 #[test]
 fn trimmed_while_pending_is_lost_and_named_by_the_sweep() {
     let house = house_that(&["stage.enrich.claim_after=1s", "stage.enrich.timeout=500ms"]);
-    let load = Load::start(&house);
-    let ids = house.ghost(0, 40);
-    let mut command = vec!["XDEL", "events"];
-    command.extend(ids[1..].iter().map(String::as_str));
-    house.redis(&command);
+    let load = load(&house);
+    let ids = house.ghost_and(0, 40, "redis.call('XDEL', KEYS[1], unpack(ids))");
     trimmed_is_lost(&house, load, &ids);
 }
 
 /// All of `ids`, and nothing else, is lost; the load is applied.
 #[track_caller]
 fn trimmed_is_lost(house: &House, load: Load, ids: &[String]) {
-    let sent = load.stop();
+    let sent = load.stop().events;
     let ledger = house.settled();
     assert_eq!(
         [
@@ -230,7 +158,7 @@ fn trimmed_unread_is_lost_and_the_lag_is_right_again() {
         (server_lag(&house) == "0").then_some(())
     });
     house.json(&["resume", "enrich"]);
-    let sent = Load::start(&house).stop();
+    let sent = load(&house).stop().events;
     let ledger = house.settled();
     assert_eq!(
         [&ledger["lost"], &ledger["applied"], &ledger["balanced"]],
@@ -244,9 +172,9 @@ fn trimmed_unread_is_lost_and_the_lag_is_right_again() {
 #[test]
 fn trimmed_unread_under_load_is_lost_although_reading_went_on_at_once() {
     let house = House::quiet();
-    let load = Load::start(&house);
+    let load = load(&house);
     house.pause("enrich");
-    load.more(300);
+    more(&load, 300);
     // How many are unread at that instant is told by the step that trims them.
     let script = "local g, at = redis.call('XINFO', 'GROUPS', KEYS[1])[1], nil \
         for i = 1, #g, 2 do if g[i] == 'last-delivered-id' then at = g[i + 1] end end \
@@ -258,8 +186,8 @@ fn trimmed_unread_under_load_is_lost_although_reading_went_on_at_once() {
         .expect("a count");
     assert!(trimmed >= 300);
     house.json(&["resume", "enrich"]);
-    load.more(300);
-    let sent = load.stop();
+    more(&load, 300);
+    let sent = load.stop().events;
     let ledger = house.settled();
     assert_eq!(
         [&ledger["lost"], &ledger["applied"], &ledger["balanced"]],
@@ -289,7 +217,9 @@ fn trimmed_unread_and_new_ones_read_before_anybody_looked_is_lost() {
         [&json!(50), &json!(25), &json!(true)],
         "{ledger}"
     );
-    assert_eq!(server_lag(&house), "0");
+    wait_for("the lag to be healed", || {
+        (server_lag(&house) == "0").then_some(())
+    });
 }
 
 #[test]
@@ -310,7 +240,7 @@ fn deleted_unread_is_lost_and_the_rest_is_applied() {
     assert_eq!(house.redis(&command), "10");
     ledger_with(&house, &[("lost", json!(10)), ("undelivered", json!(20))]);
     house.json(&["resume", "enrich"]);
-    let sent = Load::start(&house).stop();
+    let sent = load(&house).stop().events;
     let ledger = house.settled();
     assert_eq!(
         [&ledger["lost"], &ledger["applied"], &ledger["balanced"]],
@@ -323,13 +253,13 @@ fn deleted_unread_is_lost_and_the_rest_is_applied() {
 #[test]
 fn a_destroyed_group_under_load_is_made_again_and_nothing_is_lost_or_doubled() {
     let house = House::quiet();
-    let load = Load::start(&house);
+    let load = load(&house);
     for _ in 0..3 {
         assert_eq!(
             house.redis(&["XGROUP", "DESTROY", "events", "event_group"]),
             "1"
         );
-        load.more(150);
+        more(&load, 150);
         wait_for("the group to be there again", || {
             house
                 .redis(&["XINFO", "GROUPS", "events"])
@@ -338,14 +268,14 @@ fn a_destroyed_group_under_load_is_made_again_and_nothing_is_lost_or_doubled() {
         });
     }
     house.redis(&["XGROUP", "DESTROY", "{events}:enrich", "correlate"]);
-    load.more(150);
+    more(&load, 150);
     all_applied(&house, load);
 }
 
 /// The load ends; each of its events was applied exactly once.
 #[track_caller]
 fn all_applied(house: &House, load: Load) {
-    let sent = load.stop();
+    let sent = load.stop().events;
     let ledger = ledger_with(
         house,
         &[
@@ -373,12 +303,12 @@ fn all_applied(house: &House, load: Load) {
 fn a_group_set_back_under_load_counts_nothing_twice() {
     // Without the id window: what keeps it exact is the settled mark alone.
     let house = house_that(&["event.dedupe.window=0s"]);
-    let load = Load::start(&house);
+    let load = load(&house);
     for _ in 0..5 {
         house.redis(&["XGROUP", "SETID", "events", "event_group", "0"]);
-        load.more(100);
+        more(&load, 100);
         house.redis(&["XGROUP", "SETID", "{events}:enrich", "correlate", "0"]);
-        load.more(100);
+        more(&load, 100);
     }
     all_applied(&house, load);
 }
@@ -387,12 +317,12 @@ fn a_group_set_back_under_load_counts_nothing_twice() {
 fn a_group_set_back_while_an_old_entry_is_pending_counts_nothing_twice() {
     let house = house_that(&["event.dedupe.window=0s", "stage.enrich.claim_after=10m"]);
     house.ghost(0, 3);
-    let load = Load::start(&house);
+    let load = load(&house);
     for _ in 0..5 {
         house.redis(&["XGROUP", "SETID", "events", "event_group", "0"]);
-        load.more(150);
+        more(&load, 150);
     }
-    let sent = load.stop();
+    let sent = load.stop().events;
     // Those of the ghost were delivered again, to us.
     let ledger = house.settled();
     assert_eq!(
@@ -412,7 +342,7 @@ fn a_group_set_forward_over_unread_entries_is_told() {
     house.add_events(0, 25);
     house.redis(&["XGROUP", "SETID", "events", "event_group", "$"]);
     house.json(&["resume", "enrich"]);
-    let sent = Load::start(&house).stop();
+    let sent = load(&house).stop().events;
     let ledger = ledger_with(
         &house,
         &[
@@ -438,13 +368,13 @@ fn a_group_set_forward_over_unread_entries_is_told() {
 fn a_consumer_deleted_with_what_it_held_is_told() {
     let house = house_that(&["stage.enrich.claim_after=10m"]);
     house.ghost(0, 12);
-    let load = Load::start(&house);
+    let load = load(&house);
     assert_eq!(
         house.redis(&["XGROUP", "DELCONSUMER", "events", "event_group", "ghost"]),
         "12"
     );
-    load.more(100);
-    let sent = load.stop();
+    more(&load, 100);
+    let sent = load.stop().events;
     let ledger = ledger_with(
         &house,
         &[
@@ -469,7 +399,7 @@ fn a_consumer_deleted_with_what_it_held_is_told() {
 #[test]
 fn our_own_consumers_deleted_under_load_double_nothing() {
     let house = House::quiet();
-    let load = Load::start(&house);
+    let load = load(&house);
     let workers = wait_for("both workers", || {
         let workers = house.workers("enrich");
         (workers.len() == 2).then_some(workers)
@@ -480,9 +410,9 @@ fn our_own_consumers_deleted_under_load_double_nothing() {
             let n = house.redis(&["XGROUP", "DELCONSUMER", "events", "event_group", worker]);
             deleted += n.parse::<u64>().unwrap();
         }
-        load.more(20);
+        more(&load, 20);
     }
-    let sent = load.stop();
+    let sent = load.stop().events;
     let ledger = ledger_with(
         &house,
         &[
@@ -518,7 +448,7 @@ fn a_foreign_acknowledgement_is_told_and_its_effects_are_dropped() {
     command.extend(ids[..8].iter().map(String::as_str));
     assert_eq!(house.redis(&command), "8");
     house.json(&["x-fault", "release", &worker]);
-    let sent = Load::start(&house).stop();
+    let sent = load(&house).stop().events;
     let ledger = ledger_with(
         &house,
         &[
@@ -544,10 +474,10 @@ fn a_foreign_acknowledgement_is_told_and_its_effects_are_dropped() {
 #[test]
 fn flushed_under_load_it_runs_again_and_the_ledger_begins_anew() {
     let house = House::quiet();
-    let load = Load::start(&house);
+    let load = load(&house);
     assert_eq!(house.redis(&["FLUSHALL"]), "OK");
-    load.more(500);
-    let sent = load.stop();
+    more(&load, 500);
+    let sent = load.stop().events;
     let ledger = house.settled();
     let accepted = ledger["accepted"].as_u64().unwrap();
     assert!((500..=sent).contains(&accepted), "{ledger}");
@@ -578,7 +508,7 @@ fn a_deleted_source_stream_begins_anew_and_the_ledger_goes_on() {
     });
     assert_eq!(house.redis(&["DEL", "events"]), "1");
     house.json(&["resume", "enrich"]);
-    let sent = Load::start(&house).stop();
+    let sent = load(&house).stop().events;
     let ledger = ledger_with(
         &house,
         &[
@@ -599,10 +529,10 @@ fn a_deleted_source_stream_begins_anew_and_the_ledger_goes_on() {
 #[test]
 fn a_source_stream_deleted_under_load_doubles_nothing_and_balances() {
     let house = House::quiet();
-    let load = Load::start(&house);
+    let load = load(&house);
     assert_eq!(house.redis(&["DEL", "events"]), "1");
-    load.more(500);
-    let sent = load.stop();
+    more(&load, 500);
+    let sent = load.stop().events;
     let ledger = house.settled();
     let (applied, lost) = (
         ledger["applied"].as_u64().unwrap(),
@@ -622,10 +552,10 @@ fn a_deleted_stream_between_two_stages_loses_what_it_held_and_goes_on() {
     house.add_events(50, 90);
     ledger_with(&house, &[("undelivered", json!(40))]);
     assert_eq!(house.redis(&["DEL", "{events}:enrich"]), "1");
-    let load = Load::start(&house);
+    let load = load(&house);
     house.json(&["resume", "correlate"]);
-    load.more(200);
-    let sent = load.stop();
+    more(&load, 200);
+    let sent = load.stop().events;
     let ledger = house.settled();
     assert_eq!(
         [&ledger["lost"], &ledger["applied"], &ledger["balanced"]],

@@ -206,7 +206,7 @@ impl Stream {
         let count = || self.after(group.last_delivered).count() as u64;
         let n_unread = self
             .known_unread(group)
-            .or_else(|| self.lag(group).is_none().then(count));
+            .or_else(|| (self.lag(group) != Some(0)).then(count));
         let Some(n_unread) = n_unread else { return 0 };
         let n_gone = self.gone(group, n_unread, left);
         let read = Some(self.added - n_unread);
