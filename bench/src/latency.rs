@@ -96,7 +96,8 @@ fn run(config: &str, seconds: u64) -> Result<(Histogram<u64>, f64)> {
         "only {} events were measured in {seconds} s, at {RATE} a second: the machine is too busy",
         after.len()
     );
-    daemon.check_counts(None)?;
+    daemon.wait_accepted(limit)?;
+    daemon.check_counts(limit)?;
     daemon.drain()?;
     Ok((after, daemon_s))
 }

@@ -37,7 +37,7 @@ pub(crate) fn measure(report: &mut Report, quick: bool) -> Result<()> {
         let (ours, redis) = (percent(ours, daemon.pid())?, percent(redis, server.pid())?);
         let rss = host::mib(daemon.pid(), "VmRSS")?;
         events::fill(&server.socket(), n)?;
-        daemon.check_counts(Some(n))?;
+        daemon.check_counts(n)?;
         let peak = host::mib(daemon.pid(), "VmHWM")?;
         daemon.drain()?;
         report.figure(

@@ -201,7 +201,7 @@ fn ours(case: &Case, n: u64) -> Result<Run> {
         );
         std::thread::sleep(LOOK);
     };
-    daemon.check_counts(Some(n))?;
+    daemon.check_counts(n)?;
     daemon.drain()?;
     Ok(run)
 }

@@ -19,7 +19,7 @@ pub(crate) fn measure(report: &mut Report, quick: bool) -> Result<()> {
         let server = Server::start(Keeps::Nothing)?;
         let mut daemon = Daemon::start(&server, ONE_STAGE, &[])?;
         external.push(daemon.wait_healthy()?.as_secs_f64() * 1e3);
-        daemon.check_counts(Some(0))?;
+        daemon.check_counts(0)?;
         daemon.drain()?;
 
         let dir = tempfile::Builder::new()
