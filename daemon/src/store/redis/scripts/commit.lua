@@ -42,7 +42,7 @@ local function sums(key, list)
   local old = call('HMGET', key, unpack(fields))
   for i = 1, #fields do
     local value = old[i] or '0'
-    if not string.match(value, '^%-?%d+$') or #value > 15 then
+    if not string.find(value, '^%-?%d+$') or #value > 15 then
       return nil, redis.error_reply('BROKEN field "' .. fields[i] .. '" of "' .. key .. '" is no integer of at most 15 digits')
     end
     local new = tonumber(value) + list[2 * i]
@@ -69,7 +69,10 @@ if #sessions > 0 then
   -- Most of the time there is no older generation, and asking for each field would cost as much as for the current one.
   if call('EXISTS', older) == 1 then session_older = call('HMGET', older, unpack(session_fields)) end
   for i = 1, #session_fields do
-    session_values[i] = (tonumber(have[i] or '0') or 0) + (tonumber(session_older[i] or '0') or 0) + sessions[2 * i]
+    local value = sessions[2 * i]
+    if have[i] then value = value + (tonumber(have[i]) or 0) end
+    if session_older[i] then value = value + (tonumber(session_older[i]) or 0) end
+    session_values[i] = value
   end
   state.swap_sessions = swap
 end
