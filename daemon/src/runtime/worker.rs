@@ -583,24 +583,20 @@ impl Worker {
     async fn commit_part(
         &mut self,
         lane: &mut Lane,
-        part: Vec<(Settle, Delivered, u64)>,
+        mut part: Vec<(Settle, Delivered, u64)>,
         repeated: bool,
         waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
         random: &mut SmallRng,
         timing: &Timing,
     ) -> Result<Fates, StoreError> {
-        let mut settles = Vec::with_capacity(part.len());
+        // Backlog and claims may come out of order; the script takes entries in stream order.
+        part.sort_by_key(|(settle, ..)| settle.id);
+        let mut entries = Vec::with_capacity(part.len());
         let mut origins = Vec::with_capacity(part.len());
         for (settle, entry, first_ms) in part {
-            settles.push(settle);
+            entries.push(settle);
             origins.push((entry, first_ms));
         }
-        // Backlog and claims may come out of order; the script takes entries in stream order.
-        let mut order: Vec<usize> = (0..settles.len()).collect();
-        order.sort_by_key(|i| settles[*i].id);
-        let mut sorted: Vec<Option<Settle>> = settles.into_iter().map(Some).collect();
-        let entries: Vec<Settle> = order.iter().filter_map(|i| sorted[*i].take()).collect();
-        let origins: Vec<_> = order.iter().map(|i| origins[*i].clone()).collect();
 
         self.pass(Point::BeforeCommit).await;
         self.show("committing", None);

@@ -18,6 +18,9 @@ end
 
 local function digits(n) return string.format('%.0f', n) end
 
+-- The same for what fits 53 bits, without the cost of formatting a floating-point number.
+local function integer(n) return string.format('%d', n) end
+
 -- The next greater id; nil where the sequence does not fit a Lua number exactly.
 local function after(id)
   local ms, seq = split(id)
