@@ -18,7 +18,9 @@ use pipectl_shared::rpc::{
 use super::settle::Settle;
 use crate::commands::Context;
 use crate::plans::words::{quote, store_error};
-use crate::record::{EntryId, FIELD_ORIGIN, FIELD_REDRIVE, FIELD_SENT, Fields, event_id};
+use crate::record::{
+    EntryId, FIELD_ORIGIN, FIELD_REDRIVE, FIELD_SENT, FIELDS_MAX, Fields, event_id,
+};
 use crate::store::{Admission, Admitted, DeadRow, StoreError};
 
 /// Open sessions of one connection.
@@ -380,6 +382,12 @@ fn admission(
         Bytes::from_static(FIELD_SENT),
         Bytes::from(now_us.to_string()),
     ));
+    if fields.len() > FIELDS_MAX {
+        return Err(format!(
+            "{} fields; an entry has at most {FIELDS_MAX}",
+            fields.len()
+        ));
+    }
     let size = fields
         .iter()
         .map(|(name, value)| name.len() + value.len())
