@@ -43,7 +43,7 @@ pub enum Flow {
 pub struct Failure {
     /// What follows.
     pub class: Class,
-    /// Stable word for `dead ls`: `rejected`, `parse_error`, `too_large`, `lookup_failed`, `panic`, `timeout`.
+    /// Stable word for `dead ls`: `rejected`, `parse_error`, `too_large`, `too_many_fields`, `lookup_failed`, `panic`, `timeout`.
     pub reason: &'static str,
     /// For a person: what was tried, the value, where. May quote data.
     pub error: String,

@@ -120,6 +120,10 @@ impl Record {
     }
 }
 
+/// Most fields of an entry that is worked or forwarded. Arbitrary, and far below the 3,999 or so that a script of Redis
+/// can add at once, which must not be found out after its first write.
+pub const FIELDS_MAX: usize = 1_024;
+
 /// Reserved field: intended send time in microseconds, written by our doors and carried over hops.
 pub const FIELD_SENT: &[u8] = b"_t";
 /// Reserved field: where a redriven entry came from.

@@ -268,10 +268,17 @@ impl Client {
 
 fn greeting(line: &[u8]) -> Result<Hello, ClientError> {
     let nonsense = |why: String| ClientError::NoGreeting(why);
-    let FromServer::Notification(request) = serde_json::from_slice(line)
+    let request = match serde_json::from_slice(line)
         .map_err(|error| nonsense(format!("it does not speak our protocol: {error}")))?
-    else {
-        return Err(nonsense("it does not greet".to_owned()));
+    {
+        FromServer::Notification(request) => request,
+        // It has no place for us, or we may not come in; it says which and hangs up.
+        FromServer::Response(Response {
+            id: Value::Null,
+            error: Some(error),
+            ..
+        }) => return Err(ClientError::Refusal(error)),
+        FromServer::Response(_) => return Err(nonsense("it does not greet".to_owned())),
     };
     if request.method != "hello" {
         return Err(nonsense(format!(

@@ -5,7 +5,7 @@ use pipectl_shared::config::Config;
 use pipectl_shared::rpc::IngestEvent;
 
 use crate::plans::words::quote;
-use crate::record::{FIELD_ORIGIN, FIELD_REDRIVE, FIELD_SENT, Fields, event_id};
+use crate::record::{FIELD_ORIGIN, FIELD_REDRIVE, FIELD_SENT, FIELDS_MAX, Fields, event_id};
 use crate::store::Admission;
 
 /// The event as the store takes it, and its bytes.
@@ -59,6 +59,12 @@ pub(super) fn admission(
         Bytes::from_static(FIELD_SENT),
         Bytes::from(now_us.to_string()),
     ));
+    if fields.len() > FIELDS_MAX {
+        return Err(format!(
+            "{} fields; an entry has at most {FIELDS_MAX}",
+            fields.len()
+        ));
+    }
     let size = fields
         .iter()
         .map(|(name, value)| name.len() + value.len())

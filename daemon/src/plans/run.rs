@@ -10,6 +10,10 @@ use crate::record::EntryId;
 use crate::runtime::Handed;
 use crate::store::Fate;
 
+/// Why a dead letter stays where it is.
+const UNFIT: &str =
+    "it cannot be added again: it has too many fields, or its stage is configured no more";
+
 /// Ids dealt with at once: between two chunks a cancel is heard and progress told.
 pub(super) const CHUNK: usize = 100;
 /// Ids named in a result.
@@ -143,6 +147,7 @@ impl Run {
                 Fate::AlreadyDone => Verdict::AlreadyDone,
                 Fate::Trimmed => Verdict::Trimmed,
                 Fate::NotFound => Verdict::NotFound,
+                Fate::Unfit => Verdict::Failed(UNFIT.to_owned()),
             })
             .collect();
         if self.action == Action::Retry {

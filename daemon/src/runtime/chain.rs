@@ -14,7 +14,7 @@ use pipectl_shared::config;
 use crate::effect::{Class, Effects, Failure, Flow};
 use crate::operators::quote::cleaned;
 use crate::operators::{Loaded, Need, OPERATORS, Operator, Setup};
-use crate::record::{FIELD_PARSE_ERROR, Record};
+use crate::record::{FIELD_PARSE_ERROR, FIELDS_MAX, Record};
 use crate::store::StageLayout;
 
 /// Characters of a foreign text (a parse error, a panic's message) that an error shows.
@@ -153,7 +153,14 @@ impl Chain {
         } else if effects.children.is_empty() {
             effects.children.push(record.fields);
         }
-        Ended::Apply(effects)
+        match effects
+            .children
+            .iter()
+            .find_map(|fields| too_many(fields.len()))
+        {
+            Some(failure) => Ended::Failed(failure),
+            None => Ended::Apply(effects),
+        }
     }
 
     /// Why no operator gets to see it.
@@ -169,6 +176,9 @@ impl Chain {
                 ),
             });
         }
+        if let Some(failure) = too_many(record.fields.len()) {
+            return Some(failure);
+        }
         if !self.reads_source {
             return None;
         }
@@ -183,6 +193,15 @@ impl Chain {
             },
         })
     }
+}
+
+/// Entries with thousands of fields cannot be added by a script; they are refused before anything is asked of it.
+fn too_many(n_fields: usize) -> Option<Failure> {
+    (n_fields > FIELDS_MAX).then(|| Failure {
+        class: Class::Reject,
+        reason: "too_many_fields",
+        error: format!("entry of {n_fields} fields; at most {FIELDS_MAX} are worked"),
+    })
 }
 
 fn shown(text: &[u8]) -> String {

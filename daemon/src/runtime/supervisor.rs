@@ -277,6 +277,7 @@ impl Keeper {
             view,
             orders: mailbox,
             stop: stop.clone(),
+            one_by_one: false,
         };
         let task = workers.spawn(worker.run()).id();
         Running { task, stop }

@@ -59,6 +59,9 @@ pub(super) struct Worker {
     pub(super) view: Arc<Mutex<WorkerView>>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) stop: CancellationToken,
+    /// Whether the backlog is read entry by entry, because an answer made no sense: giants that are too much together can
+    /// each be worked.
+    pub(super) one_by_one: bool,
 }
 
 /// A stage's numbers, from the configuration.
@@ -128,6 +131,7 @@ impl Worker {
             match ended {
                 Broken::Stop => break,
                 Broken::Store(error) => {
+                    self.one_by_one |= matches!(error, StoreError::Bug(_));
                     self.wait_for_store(&error, &mut attempt, &mut random).await;
                 }
             }
@@ -243,15 +247,22 @@ impl Worker {
         random: &mut SmallRng,
     ) -> Result<(), StoreError> {
         let mut after = EntryId::MIN;
+        let at_once = if self.one_by_one {
+            1
+        } else {
+            self.settings.batch
+        };
         loop {
-            let batch = lane.feed.backlog(after, self.settings.batch).await?;
+            let batch = lane.feed.backlog(after, at_once).await?;
             let next = batch.next;
             self.take_over(lane, batch, waiting, random, false).await?;
             match next {
                 Some(next) => after = next,
-                None => return Ok(()),
+                None => break,
             }
         }
+        self.one_by_one = false;
+        Ok(())
     }
 
     /// Works entries that were delivered before (backlog, sweep, claim): those not due wait, suspicious ones go alone.

@@ -276,6 +276,8 @@ pub enum Fate {
     Trimmed,
     /// No such id.
     NotFound,
+    /// It is there and cannot be added again: it has too many fields, or its stage is configured no more.
+    Unfit,
 }
 
 /// Everything that is not the hot loop. Shared by all tasks; every method is cancel-safe unless it says otherwise.

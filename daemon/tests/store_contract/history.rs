@@ -762,7 +762,7 @@ impl<'a> History<'a> {
             Fate::Trimmed => {
                 self.book.lose((s, id));
             }
-            Fate::Done | Fate::AlreadyDone | Fate::NotFound => {}
+            Fate::Done | Fate::AlreadyDone | Fate::NotFound | Fate::Unfit => {}
         }
         Ok(format!("{} {fate:?}", self.name(s, id)))
     }

@@ -41,8 +41,9 @@ pub const MAX_RECORD: usize = 1 << 20;
 /// How much of a record is kept that is too long to be carried whole.
 pub const KEPT_BYTES: usize = 64 * 1024;
 
-/// Most fields of a record, and most columns of a CSV header. Arbitrary; an entry with thousands of fields is a mistake.
-pub const MAX_FIELDS: usize = 4_096;
+/// Most fields of a record, and most columns of a CSV header. A little below what the daemon works in one entry, so that
+/// the fields that it adds have room; an entry with thousands of fields is a mistake.
+pub const MAX_FIELDS: usize = 1_000;
 
 /// What the input is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

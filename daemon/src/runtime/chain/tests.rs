@@ -248,6 +248,40 @@ fn an_entry_over_the_limit_is_rejected_before_any_operator() {
 }
 
 #[test]
+fn an_entry_of_thousands_of_fields_is_neither_worked_nor_made() {
+    let of = |n: usize| {
+        let mut record = record(&[]);
+        record.fields = (0..n)
+            .map(|i| (Bytes::from(i.to_string()), Bytes::from_static(b"x")))
+            .collect();
+        record
+    };
+    let chain =
+        |operator, output| Chain::of(vec![operator], vec![], 1 << 20, &layout(output, true));
+    let never = closure(|_, _| panic!("must not run"));
+    let refused = chain(never, None).run(&of(FIELDS_MAX + 1), &Loaded::default());
+    let refused = failure(refused);
+    assert_eq!(
+        (refused.class, refused.reason),
+        (Class::Reject, "too_many_fields")
+    );
+    let adds = || {
+        closure(|record, _| {
+            record.set(Bytes::from_static(b"one more"), Bytes::new());
+            Flow::Next
+        })
+    };
+    let forwards = chain(adds(), Some("out"));
+    let made = failure(forwards.run(&of(FIELDS_MAX), &Loaded::default()));
+    assert_eq!(made.reason, "too_many_fields");
+    let ends = chain(adds(), None).run(&of(FIELDS_MAX), &Loaded::default());
+    assert!(
+        matches!(ends, Ended::Apply(_)),
+        "nothing is forwarded: {ends:?}"
+    );
+}
+
+#[test]
 fn the_first_stage_rejects_what_no_door_could_parse() {
     let unparsed: &[(&str, &[u8])] = &[
         ("raw", b"{"),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::state::{State, signed};
-use crate::record::{EntryId, FIELD_REDRIVE, event_id};
+use crate::record::{EntryId, FIELD_REDRIVE, FIELDS_MAX, event_id};
 use crate::store::{Admission, Admitted, Fate, Layout, Result, StoreError};
 
 /// Adds events to the source stream; with `checked`, known ids are answered with the entry that holds them.
@@ -63,7 +63,7 @@ pub(super) fn redrive(state: &mut State, layout: &Layout, id: EntryId, now: u64)
         return Fate::Trimmed;
     }
     let Some((_, stage)) = layout.stage(&row.stage) else {
-        return Fate::NotFound;
+        return Fate::Unfit;
     };
     let mut fields = row.fields.clone();
     let event = fields
@@ -71,8 +71,8 @@ pub(super) fn redrive(state: &mut State, layout: &Layout, id: EntryId, now: u64)
         .find(|(name, _)| *name == layout.id_field)
         .map(|(_, id)| event_id(id));
     fields.retain(|(name, _)| name != FIELD_REDRIVE);
-    if fields.is_empty() {
-        return Fate::NotFound;
+    if fields.is_empty() || row.fields.len() > FIELDS_MAX {
+        return Fate::Unfit;
     }
     fields.push((Bytes::from_static(FIELD_REDRIVE), id.to_string().into()));
     let stream = state.streams.entry(stage.stream.clone()).or_default();

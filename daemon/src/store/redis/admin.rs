@@ -682,7 +682,8 @@ impl Admin for RedisAdmin {
                 fates.push(match code.bytes().map_err(bad)?.as_ref() {
                     b"A" => Fate::AlreadyDone,
                     b"T" => Fate::Trimmed,
-                    b"N" | b"F" => Fate::NotFound,
+                    b"N" => Fate::NotFound,
+                    b"F" => Fate::Unfit,
                     _ => Fate::Done,
                 });
             }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::address::{Address, Transport};
 use super::errors::from_reply;
-use super::resp::{Command, Reply, Scan, decode};
+use super::resp::{Command, REPLY_MAX, Reply, Scan, decode};
 use crate::store::{Result, StoreError};
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -28,6 +28,8 @@ pub(super) struct Connection {
     pub(super) out: Command,
     limit: Duration,
     broken: bool,
+    /// Longest reply that is taken in; a longer one breaks the connection.
+    pub(super) reply_max: usize,
 }
 
 impl Connection {
@@ -47,6 +49,7 @@ impl Connection {
             out: Command::default(),
             limit: address.timeout,
             broken: false,
+            reply_max: REPLY_MAX,
         };
         if let Some(password) = &address.password {
             match &address.username {
@@ -139,7 +142,7 @@ impl Connection {
     }
 
     async fn receive(&mut self) -> Result<Bytes> {
-        let mut scan = Scan::default();
+        let mut scan = Scan::up_to(self.reply_max);
         loop {
             if let Some(n) = scan
                 .advance(&self.input)

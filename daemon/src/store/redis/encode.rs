@@ -8,12 +8,8 @@ use std::io::Write as _;
 use bytes::Bytes;
 
 use crate::effect::Counter;
-use crate::record::{EntryId, Fields};
+use crate::record::{EntryId, FIELDS_MAX, Fields};
 use crate::store::{Commit, Outcome, StageLayout};
-
-/// An entry with more fields than this is kept in a dead letter as one packed field: Lua's `unpack` is limited to about
-/// 8,000 values, and that must not be found out after the first write.
-pub(super) const FIELDS_MAX: usize = 1_000;
 
 /// What `commit.lua` takes as ARGV 4, 9 and 10.
 pub(super) struct Encoded {
@@ -179,6 +175,7 @@ fn dead_letters(batch: &mut Writer, commit: &Commit) {
     batch.map(dead.len());
     for (i, letter) in dead {
         batch.index(i);
+        // Beyond it as one field: Lua's `unpack` is limited to about 8,000 values.
         let packed = letter.fields.len() > FIELDS_MAX;
         batch.array(12 + if packed { 2 } else { letter.fields.len() * 2 });
         for (name, value) in [

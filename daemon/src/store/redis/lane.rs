@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::connection::Connection;
 use super::encode::{encode, parse_retry};
 use super::keys::Keys;
-use super::resp::{Cursor, Reply};
+use super::resp::{BATCH_MAX, Cursor, REPLY_MAX, Reply};
 use super::scripts::{self, Script};
 use crate::record::{EntryId, Fields, Record};
 use crate::store::{
@@ -108,6 +108,7 @@ fn entries_of(frame: &Bytes) -> Result<Vec<(EntryId, Option<Fields>)>> {
 impl Reader for RedisReader {
     async fn backlog(&mut self, after: EntryId, n_records_max: usize) -> Result<Batch> {
         let lane = &mut self.0;
+        lane.connection.reply_max = reply_max(n_records_max);
         let count = n_records_max.to_string();
         let from = after.to_string();
         lane.connection.out.words(&[
@@ -200,6 +201,7 @@ impl Reader for RedisReader {
 
     async fn next(&mut self, n_records_max: usize, block: Duration) -> Result<Batch> {
         let lane = &mut self.0;
+        lane.connection.reply_max = reply_max(n_records_max);
         let count = n_records_max.to_string();
         let block_ms = block.as_millis().to_string();
         let command = &mut lane.connection.out;
@@ -246,6 +248,11 @@ impl Reader for RedisReader {
             ..Batch::default()
         })
     }
+}
+
+/// One entry may be as large as Redis lets it; several together may not.
+fn reply_max(n_records: usize) -> usize {
+    if n_records > 1 { BATCH_MAX } else { REPLY_MAX }
 }
 
 fn delivered(record: Record, deliveries: u64, row: Reply) -> Delivered {

@@ -21,9 +21,12 @@ pub(super) enum Reply {
 #[error("bad reply from redis: {0}")]
 pub(super) struct BadReply(pub(super) String);
 
-/// Longest reply accepted. A batch is at most 500 entries of at most `max_entry`; a foreign client may have added larger
-/// ones, which still must be read to be dead-lettered. 1 GiB is Redis' own limit of two strings of 512 MiB.
-const REPLY_MAX: usize = 1 << 30;
+/// Longest reply accepted. A foreign client may have added entries far over `max_entry`, which still must be read to be
+/// dead-lettered. 1 GiB is Redis' own limit of two strings of 512 MiB.
+pub(super) const REPLY_MAX: usize = 1 << 30;
+/// Longest reply with a batch of entries: a batch of giants is refused before it fills our memory, and its entries are
+/// then read one by one.
+pub(super) const BATCH_MAX: usize = 256 << 20;
 /// Deepest nesting accepted; ours is 5.
 const DEPTH_MAX: usize = 16;
 
@@ -32,15 +35,19 @@ const DEPTH_MAX: usize = 16;
 pub(super) struct Scan {
     at: usize,
     open: u64,
-}
-
-impl Default for Scan {
-    fn default() -> Self {
-        Self { at: 0, open: 1 }
-    }
+    max: usize,
 }
 
 impl Scan {
+    /// A reply of at most `max` bytes.
+    pub(super) fn up_to(max: usize) -> Self {
+        Self {
+            at: 0,
+            open: 1,
+            max,
+        }
+    }
+
     /// Length of the first whole reply in `buffer`, or `None` while more must be read.
     pub(super) fn advance(&mut self, buffer: &[u8]) -> Result<Option<usize>, BadReply> {
         while self.open > 0 {
@@ -79,8 +86,8 @@ impl Scan {
                     )));
                 }
             }
-            if next > REPLY_MAX {
-                return Err(too_long());
+            if next > self.max {
+                return Err(BadReply(format!("a reply of over {} MiB", self.max >> 20)));
             }
             if next > buffer.len() {
                 // Bulk data is still on its way; the header is read again then, which is cheap.
@@ -99,7 +106,7 @@ impl Scan {
 }
 
 fn too_long() -> BadReply {
-    BadReply("a reply of over 1 GiB".to_owned())
+    BadReply("a reply longer than any".to_owned())
 }
 
 fn find_crlf(bytes: &[u8]) -> Option<usize> {
@@ -340,7 +347,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(bytes: &[u8]) -> Result<Option<Reply>, BadReply> {
-        let mut scan = Scan::default();
+        let mut scan = Scan::up_to(REPLY_MAX);
         match scan.advance(bytes)? {
             None => Ok(None),
             Some(n) => decode(&Bytes::copy_from_slice(&bytes[..n])).map(Some),
@@ -352,7 +359,7 @@ mod tests {
         let bytes = b"*2\r\n$3\r\na\rb\r\n*3\r\n:42\r\n$-1\r\n+OK\r\n";
         let whole = read(bytes).unwrap().unwrap();
         for step in 1..bytes.len() {
-            let mut scan = Scan::default();
+            let mut scan = Scan::up_to(REPLY_MAX);
             let mut seen = 0;
             let mut found = None;
             while found.is_none() {
