@@ -40,7 +40,7 @@ pub fn foreign_python(test: &str) -> Option<PathBuf> {
 }
 
 /// Tells the name at once, and to `scripts/test`, which repeats it at its end.
-fn leave_out(test: &str, why: &str) {
+pub fn leave_out(test: &str, why: &str) {
     // Not through the test's captured output, which nobody sees when it passes.
     let _ = writeln!(std::io::stderr(), "left out: {test}: {why}");
     if let Some(list) = std::env::var_os("PIPELINED_TESTS_OMITTED") {
