@@ -8,7 +8,7 @@ pub(crate) fn line(text: &str) -> String {
     Untrusted::from(text).to_display(None, Mode::Unicode).text
 }
 
-/// [`line`] in at most `width` cells, with `…` at the end where something was left out.
+/// `line` in at most `width` cells, with `…` at the end where something was left out.
 pub(crate) fn fit(text: &str, width: usize) -> String {
     Untrusted::from(text)
         .to_display(Some(width), Mode::Unicode)

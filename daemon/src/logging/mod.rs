@@ -1,5 +1,5 @@
 //! Logs of the daemon: to stderr, and to one file a day in the data folder. Nothing that a stranger wrote reaches a
-//! terminal or a file raw: every line passes [`clean`] after it was formatted, so no field, message, span or later
+//! terminal or a file raw: every line passes `clean` after it was formatted, so no field, message, span or later
 //! change of a format can go round it. Nothing here blocks a worker: both ways out have a queue and a thread of their own.
 //! Called by `main`; everybody else uses `tracing` and, for errors that repeat, [`Limiter`].
 

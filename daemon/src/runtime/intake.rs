@@ -111,7 +111,7 @@ enum Look {
 
 impl Intake {
     /// Runs until `stop` or the limit; nothing is sent after it returns. Not cancel-safe: stop it by the token. It may
-    /// take [`LAST_CALL`] twice to return when the store does not answer.
+    /// take `LAST_CALL` twice to return when the store does not answer.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut progress = Progress {
             schedule: Schedule::new(Instant::now(), self.rate),
