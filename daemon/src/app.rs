@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -173,6 +173,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         },
     )
     .context("open the plans")?;
+    let stop_server = Arc::new(AtomicBool::new(false));
     let context = Context {
         config_hash: settings::config_hash(&config).into(),
         config: Arc::clone(&config),
@@ -186,8 +187,10 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         clock: Arc::clone(&clock),
         faults: world.faults.clone(),
         shutdown: shutdown.clone(),
+        stop_server: Arc::clone(&stop_server),
         test_commands: run.test_commands,
     };
+    let plans = context.plans.clone();
     let closed = CancellationToken::new();
     let mut door = JoinSet::new();
     door.spawn(doors::serve(bound, context, closed.clone()));
@@ -208,8 +211,10 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     tracing::info!(socket = %socket.display(), "pipelined runs");
 
     wait_for_the_end(&shutdown).await?;
-    // A managed server is left to other daemons that use it.
+    // A managed server is left to other daemons that use it, unless an operator wants it down all the same.
     let others = runtime.others().await;
+    // A plan under way is stopped first: without workers its entries would count as failed.
+    plans.close().await;
     let drained = tokio::select! {
         drained = take_down(runtime, &stop_sources, &mut intakes, config.daemon.drain) => drained,
         () = second_signal() => {
@@ -221,7 +226,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     closed.cancel();
     while door.join_next().await.is_some() {}
     if let Some(managed) = &managed {
-        if others.is_empty() {
+        if others.is_empty() || stop_server.load(Ordering::Relaxed) {
             managed.stop().await?;
         } else {
             managed.leave();

@@ -6,16 +6,20 @@
 //! against somebody who may write both files and computes the whole chain anew. Text is kept as it was given; whoever
 //! shows it cleans it. Called by doors (commands, refusals) and plans.
 
+mod chain;
+#[cfg(test)]
+mod tests;
+
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pipectl_shared::snapshot::{self, Page};
 use pipectl_shared::untrusted::escape_json;
-use sha2::{Digest, Sha256};
 
+use self::chain::{chained, check, next_line};
 use crate::clock::Clock;
 use crate::journal::{Journal, Level};
 
@@ -23,16 +27,10 @@ use crate::journal::{Journal, Level};
 pub const BROKEN: &str = "audit.broken";
 /// Longest text of one field, in bytes; a door refuses longer reasons, so that a cut here is rare.
 const TEXT_MAX: usize = 4 * 1024;
-/// Longest line that can be one of ours: six texts, each byte escaped to at most six.
-const LINE_MAX: u64 = 256 * 1024;
 /// An offset is remembered for every so many rows: a page then reads at most this many rows too much.
 const INDEX_EVERY: u64 = 100;
 /// Rows of a page are cut when they are larger than this together; the page is then shorter than asked for.
 const PAGE_BYTES_MAX: usize = 192 * 1024;
-/// `,"hash":"` + 64 hex digits + `"}`: how every intact row ends.
-const TAIL_LEN: usize = 9 + 64 + 2;
-/// Hash before the first row.
-const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Cheap to clone; all clones are one file.
 #[derive(Clone)]
@@ -249,159 +247,6 @@ fn clip(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_MAX)].to_owned()
 }
 
-fn chained(previous: &str, body: &[u8]) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update(previous.as_bytes());
-    hasher.update(body);
-    hex(&hasher.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// The hashed part and the claimed hash of a line, where it has the shape of a row.
-fn split(line: &[u8]) -> Option<(&[u8], &str)> {
-    let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL_LEN)?)?;
-    let hash = tail.strip_prefix(br#","hash":""#)?.strip_suffix(br#""}"#)?;
-    let hash = std::str::from_utf8(hash).ok()?;
-    hash.bytes()
-        .all(|b| b.is_ascii_hexdigit())
-        .then_some((body, hash))
-}
-
-struct Checked {
-    n_rows: u64,
-    last_hash: String,
-    end: u64,
-    index: Vec<u64>,
-    /// Line numbers where the chain does not hold, and what is wrong there.
-    breaks: Vec<(u64, &'static str)>,
-    /// Line numbers that earlier rows named [`BROKEN`] already tell of.
-    known: Vec<u64>,
-    /// Whether the last line has no end.
-    is_torn: bool,
-}
-
-fn check(file: &File, path: &Path) -> io::Result<Checked> {
-    let head = std::fs::read_to_string(head_path(path)).ok();
-    let head = head.as_deref().and_then(|text| {
-        let (n, hash) = text.trim_end().split_once(' ')?;
-        Some((n.parse::<u64>().ok()?, hash.to_owned()))
-    });
-    let mut reader = BufReader::new(file);
-    reader.seek(SeekFrom::Start(0))?;
-    let mut checked = Checked {
-        n_rows: 0,
-        last_hash: GENESIS.to_owned(),
-        end: 0,
-        index: Vec::new(),
-        breaks: Vec::new(),
-        known: Vec::new(),
-        is_torn: false,
-    };
-    let mut line = Vec::new();
-    while let Some(LineRead {
-        n_bytes,
-        is_ended,
-        is_short,
-    }) = next_line(&mut reader, &mut line)?
-    {
-        if checked.n_rows.is_multiple_of(INDEX_EVERY) {
-            checked.index.push(checked.end);
-        }
-        checked.n_rows += 1;
-        checked.end += n_bytes;
-        checked.is_torn = !is_ended;
-        let number = checked.n_rows;
-        match split(&line).filter(|_| is_ended && is_short) {
-            // Not in the chain: the rows around it are checked as if it were not there.
-            None => checked.breaks.push((number, "the line is no row")),
-            Some((body, claimed)) => {
-                if chained(&checked.last_hash, body) != claimed {
-                    let what = "the row or one before it was changed or cut out";
-                    checked.breaks.push((number, what));
-                } else if let Ok(row) = serde_json::from_slice::<snapshot::Audit>(&line)
-                    && row.action == BROKEN
-                {
-                    checked
-                        .known
-                        .extend(row.target.split(',').filter_map(|n| n.parse::<u64>().ok()));
-                }
-                claimed.clone_into(&mut checked.last_hash);
-            }
-        }
-        let is_other = head
-            .as_ref()
-            .is_some_and(|(n, hash)| *n == number && *hash != checked.last_hash);
-        // After a break the numbers may have moved, so only the first one is told by this.
-        if is_other && checked.breaks.is_empty() {
-            checked
-                .breaks
-                .push((number, "it is not the row that was written last"));
-        }
-    }
-    match &head {
-        Some((n, hash)) if *n > checked.n_rows && *hash != checked.last_hash => {
-            checked
-                .breaks
-                .push((checked.n_rows + 1, "rows were cut off at the end"));
-        }
-        None if checked.n_rows > 0 => {
-            checked.breaks.push((
-                checked.n_rows,
-                "the file that remembers the last row is gone",
-            ));
-        }
-        _ => {}
-    }
-    Ok(checked)
-}
-
-/// What reading one line brought.
-struct LineRead {
-    n_bytes: u64,
-    /// Whether it ends with a newline: the file's last line may not.
-    is_ended: bool,
-    /// Whether it is within [`LINE_MAX`].
-    is_short: bool,
-}
-
-/// Reads one line into `line` without its end; `None` = the end of the file. What is over the limit is passed over, so
-/// that a foreign file cannot fill the memory.
-fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<LineRead>> {
-    line.clear();
-    let mut n_bytes = reader.by_ref().take(LINE_MAX).read_until(b'\n', line)? as u64;
-    if n_bytes == 0 {
-        return Ok(None);
-    }
-    if line.pop_if(|b| *b == b'\n').is_some() {
-        return Ok(Some(LineRead {
-            n_bytes,
-            is_ended: true,
-            is_short: true,
-        }));
-    }
-    loop {
-        let (n, is_end, is_ended) = {
-            let chunk = reader.fill_buf()?;
-            match chunk.iter().position(|b| *b == b'\n') {
-                Some(at) => (at + 1, true, true),
-                None => (chunk.len(), chunk.is_empty(), false),
-            }
-        };
-        reader.consume(n);
-        n_bytes += n as u64;
-        if is_end {
-            return Ok(Some(LineRead {
-                n_bytes,
-                is_ended,
-                is_short: n_bytes <= LINE_MAX,
-            }));
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy)]
 enum Cursor {
     After(u64),
@@ -518,7 +363,3 @@ fn cut(rows: &mut Vec<(u64, usize, snapshot::Audit)>, forward: bool) {
         rows.drain(..rows.len() - n);
     }
 }
-
-#[cfg(test)]
-#[path = "audit_tests.rs"]
-mod tests;

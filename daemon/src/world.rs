@@ -9,13 +9,16 @@ use crate::journal::Journal;
 use crate::lookup::Lookup;
 use crate::store::Store;
 
+/// Makes the lookup of a hash prefix.
+pub type Lookups = Arc<dyn Fn(&str) -> Arc<dyn Lookup> + Send + Sync>;
+
 /// Cheap to clone; all clones are one world.
 #[derive(Clone)]
 pub struct World {
     /// Where state lives.
     pub store: Arc<dyn Store>,
     /// Makes the lookup of a hash prefix.
-    pub lookups: Arc<dyn Fn(&str) -> Arc<dyn Lookup> + Send + Sync>,
+    pub lookups: Lookups,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// Where all jitter comes from.

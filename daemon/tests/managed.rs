@@ -19,7 +19,7 @@ use pipelined::logging::is_foreign;
 use pipelined::store::redis::managed::{Managed, ManagedError, Settings};
 use pipelined::store::redis::preflight::{self, Refusal};
 use redis::aio::MultiplexedConnection;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -312,8 +312,15 @@ async fn control_c_on_the_terminal_does_not_reach_it() {
     let place = Place::new();
     let mut daemon = play_daemon(&place).await;
     let group = Pid::from_raw(i32::try_from(daemon.0.id()).unwrap()).unwrap();
+    let redis = place.pid().unwrap();
     kill_process_group(group, Signal::INT).unwrap();
     daemon.0.wait().unwrap();
+    // Redis heeds SIGINT at its next tick only, so that it still answers now would prove nothing.
+    assert_eq!(
+        getpgid(Some(redis)).unwrap(),
+        redis,
+        "it leads a group of its own"
+    );
     assert_eq!(
         get(&place.settings().socket, "k").await.as_deref(),
         Some("of the first daemon")
@@ -418,7 +425,10 @@ async fn survives_kills(place: Place, adopted: bool) {
     })
     .await;
     assert_eq!(count(&journal, "redis.died"), 2);
-    managed.stop().await.unwrap();
+    timeout(DEADLINE, managed.stop())
+        .await
+        .expect("stop ends the watch first")
+        .unwrap();
     timeout(DEADLINE, tasks.join_all())
         .await
         .expect("stop ends the watch");
@@ -634,6 +644,15 @@ async fn a_foreign_server_is_refused_and_left_alone() {
     assert!(matches!(fault, ManagedError::Foreign { .. }), "{fault}");
     assert!(fault.to_string().contains("redis+unix://"), "{fault}");
     assert_eq!(get(&socket, "k").await.as_deref(), Some("a stranger's"));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_hold_the_lock_is_refused_whatever_its_run_id() {
+    let place = Place::new();
+    drop(place.start().await);
+    std::fs::remove_file(place.folder.join("alive")).unwrap();
+    let fault = place.refusal(place.settings()).await;
+    assert!(matches!(fault, ManagedError::Foreign { .. }), "{fault}");
 }
 
 #[tokio::test]

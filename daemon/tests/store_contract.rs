@@ -9,6 +9,7 @@ mod store_contract {
     pub(crate) mod history;
     pub(crate) mod hops;
     pub(crate) mod house;
+    mod in_memory;
     pub(crate) mod model;
     pub(crate) mod on_redis;
     pub(crate) mod properties;
@@ -83,6 +84,8 @@ macro_rules! contract {
             resets::a_stream_of_another_pipeline_is_refused,
             resets::a_group_set_back_does_not_count_twice,
             resets::settled_entries_above_an_old_pending_one_are_known_after_a_reset,
+            resets::a_commit_from_before_a_reset_does_not_hide_what_comes_again,
+            resets::entries_unfinished_before_a_reset_are_applied_after_it,
             resets::prepare_moves_a_group_on_that_was_set_back,
             resets::a_destroyed_group_begins_again_where_all_before_is_settled,
             resets::a_group_destroyed_when_all_was_settled_delivers_nothing_again,
@@ -93,6 +96,7 @@ macro_rules! contract {
             resets::after_a_flush_everything_begins_anew,
             resets::after_a_roll_back_effects_and_acknowledgements_agree,
             hops::children_reach_the_next_stage_with_their_origin,
+            hops::only_the_first_hop_notes_the_origin,
             hops::an_entry_is_applied_at_the_last_stage,
             hops::an_output_without_children_is_done_there,
             hops::several_children_and_readers_are_spawned,

@@ -163,7 +163,13 @@ mod tests {
 
     #[test]
     fn the_data_folder_is_the_first_that_is_set() {
-        let table: &[(&str, Option<&str>, &[(&str, &str)], Option<&str>)] = &[
+        type Row = (
+            &'static str,
+            Option<&'static str>,
+            &'static [(&'static str, &'static str)],
+            Option<&'static str>,
+        );
+        let table: &[Row] = &[
             (
                 "flag first",
                 Some("/f"),

@@ -59,9 +59,6 @@ pub(super) fn run(app: &App, args: &Args) -> Verdict {
         Tone::Good,
         format!("pipelined (pid {pid}) is drained and gone"),
     );
-    if let Some(message) = &message {
-        text.say(message.clone());
-    }
     app.screen.show(&Document::one(
         "down",
         &Body {

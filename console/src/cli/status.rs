@@ -200,8 +200,10 @@ fn head(status: &Status) -> Text {
             Tone::Plain,
             format!("memory {}", or_unknown(redis.used_memory_bytes, bytes)),
         ),
-        Span(Tone::Dim, redis.url.clone()),
     ];
+    if redis.url != redis.mode {
+        fields.push(Span(Tone::Dim, redis.url.clone()));
+    }
     if let Some(down) = redis.down_ms {
         fields.push(Span(Tone::Bad, format!("down for {}", duration_ms(down))));
     }

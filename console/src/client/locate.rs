@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pipectl_shared::places;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
@@ -73,55 +74,81 @@ impl Places {
         }
     }
 
+    /// The list that the daemon walks, too (`pipectl_shared::places`).
+    fn shared(&self) -> places::Env {
+        places::Env {
+            data: self.data.clone(),
+            socket: self.socket.clone(),
+            state_home: self.state_home.clone(),
+            runtime_dir: self.runtime.clone(),
+            home: self.home.clone(),
+            uid: rustix::process::getuid().as_raw(),
+        }
+    }
+
     /// The data folder, and who named it; `None` without a home.
     pub(crate) fn data_folder(&self, flag: Option<&Path>) -> Option<(PathBuf, &'static str)> {
-        if let Some(flag) = flag {
-            return Some((flag.to_owned(), "--data"));
-        }
-        if let Some(data) = &self.data {
-            return Some((PathBuf::from(data), "PIPELINED_DATA"));
-        }
-        if let Some(state) = &self.state_home {
-            return Some((Path::new(state).join("pipelined"), "XDG_STATE_HOME"));
-        }
-        let home = self.home.as_ref()?;
-        Some((Path::new(home).join(".local/state/pipelined"), "HOME"))
+        let folder = places::data_folder(flag, &self.shared())?;
+        let by = if flag.is_some() {
+            "--data"
+        } else if self.data.is_some() {
+            "PIPELINED_DATA"
+        } else if self
+            .home
+            .as_ref()
+            .is_some_and(|home| folder == Path::new(home).join(".local/state/pipelined"))
+        {
+            "HOME"
+        } else {
+            "XDG_STATE_HOME"
+        };
+        Some((folder, by))
     }
 
     /// Where to look for the socket, in this order.
     pub(crate) fn candidates(&self, flag: Option<&Path>, data: Option<&Path>) -> Vec<Candidate> {
-        if let Some(path) = flag {
-            return vec![Candidate {
-                path: path.to_owned(),
-                origin: "--socket",
-            }];
-        }
-        if let Some(path) = &self.socket {
-            return vec![Candidate {
-                path: PathBuf::from(path),
-                origin: "PIPELINED_SOCKET",
-            }];
-        }
-        let mut found = Vec::new();
-        if let Some(runtime) = &self.runtime {
-            let path = Path::new(runtime).join("pipelined/control.sock");
-            found.push(Candidate {
-                path,
-                origin: "XDG_RUNTIME_DIR",
-            });
-        }
-        found.push(Candidate {
-            path: PathBuf::from("/run/pipelined/control.sock"),
-            origin: "system",
-        });
-        if let Some((folder, _)) = self.data_folder(data) {
-            found.push(Candidate {
-                path: folder.join("control.sock"),
-                origin: "data folder",
-            });
-        }
-        found
+        // The daemon makes its data folder absolute before it names a socket in it.
+        let data = self
+            .data_folder(data)
+            .and_then(|(folder, _)| std::path::absolute(folder).ok());
+        let runtime = self.runtime.as_ref().map(Path::new);
+        places::control_sockets(flag, &self.shared(), data.as_deref())
+            .into_iter()
+            .filter(|found| !found.is_in_tmp || is_private(found.path.parent()))
+            .map(|found| {
+                let origin = if flag.is_some() {
+                    "--socket"
+                } else if found.is_explicit {
+                    "PIPELINED_SOCKET"
+                } else if data
+                    .as_ref()
+                    .is_some_and(|data| found.path.starts_with(data))
+                {
+                    "data folder"
+                } else if runtime.is_some_and(|runtime| found.path.starts_with(runtime)) {
+                    "XDG_RUNTIME_DIR"
+                } else {
+                    "system"
+                };
+                Candidate {
+                    path: found.path,
+                    origin,
+                }
+            })
+            .collect()
     }
+}
+
+/// Whether a folder in a place that anybody can write to is really ours: no link, our own, closed to others.
+fn is_private(folder: Option<&Path>) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    folder
+        .and_then(|folder| std::fs::symlink_metadata(folder).ok())
+        .is_some_and(|facts| {
+            facts.is_dir()
+                && facts.uid() == rustix::process::getuid().as_raw()
+                && facts.mode() & 0o077 == 0
+        })
 }
 
 impl Client {

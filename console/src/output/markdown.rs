@@ -11,7 +11,7 @@ pub(super) fn text(text: &Text) -> String {
     for block in &text.0 {
         match block {
             Block::Gap => {}
-            Block::Line(spans) => {
+            Block::Line(spans) | Block::Whole(spans) => {
                 let fields: Vec<String> = spans.iter().map(|span| escape(span.1.trim())).collect();
                 out.push_str("- ");
                 out.push_str(&fields.join(" "));

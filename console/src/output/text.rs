@@ -76,6 +76,8 @@ pub(crate) struct Span(pub(crate) Tone, pub(crate) String);
 pub(crate) enum Block {
     /// Fields of one line, two spaces apart, wrapped between fields where the terminal is narrow.
     Line(Vec<Span>),
+    /// The same, never wrapped by us: what is to be copied stays in one piece where the terminal wraps it.
+    Whole(Vec<Span>),
     /// A table.
     Table(Table),
     /// An empty line.
@@ -103,6 +105,12 @@ impl Text {
         self.0.push(Block::Line(fields));
     }
 
+    /// The same, never wrapped by us.
+    pub(crate) fn whole(&mut self, label: &str, mut fields: Vec<Span>) {
+        fields.insert(0, Span(Tone::Dim, format!("{label:<8}")));
+        self.0.push(Block::Whole(fields));
+    }
+
     /// Adds a table.
     pub(crate) fn table(&mut self, table: Table) {
         self.0.push(Block::Table(table));
@@ -120,6 +128,7 @@ impl Text {
             match block {
                 Block::Gap => out.push('\n'),
                 Block::Line(spans) => line(spans, width, colour, &mut out),
+                Block::Whole(spans) => line(spans, None, colour, &mut out),
                 Block::Table(table) => table.render(width, colour, &mut out),
             }
         }
@@ -200,6 +209,19 @@ mod tests {
     #[test]
     fn a_field_wider_than_the_terminal_is_kept_whole_over_lines() {
         assert_eq!(rendered(&["abcdefghij"], 6), "abcdef\n  ghij\n");
+    }
+
+    #[test]
+    fn what_is_to_be_copied_is_not_wrapped() {
+        let mut text = Text::default();
+        text.whole(
+            "equal",
+            vec![Span(Tone::Plain, "pipectl plan run 1".to_owned())],
+        );
+        assert_eq!(
+            text.render(Some(10), false),
+            "equal     pipectl plan run 1\n"
+        );
     }
 
     #[test]

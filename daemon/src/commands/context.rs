@@ -1,6 +1,7 @@
 //! What a command or a door may use: the running daemon, seen from above.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use pipectl_shared::config::Config;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,8 @@ pub struct Context {
     pub faults: FaultBoard,
     /// Cancelled = drain and stop.
     pub shutdown: CancellationToken,
+    /// Set = the end takes the managed server down even while other daemons use it.
+    pub stop_server: Arc<AtomicBool>,
     /// Whether hidden test-only commands work (`--test-commands`).
     pub test_commands: bool,
 }

@@ -8,10 +8,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pipectl_shared::rpc::{
-    Code, Error, Hello, Identity, PROTOCOL, Preset, Request, Response, Role,
-};
-use pipectl_shared::wire::{self, Decoder, Line, LineError};
+use pipectl_shared::rpc::{Code, Error, Hello, Identity, PROTOCOL, Preset, Role};
+use pipectl_shared::wire::{Decoder, Line};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -21,21 +19,21 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::acts;
 use super::ingest::{Ingests, Owed};
-use super::methods::{self, Call, Method, Then};
+use super::messages::{Debt, notification, request, response};
+use super::methods::{self, Call, Method};
 use super::outbox::Outbox;
+use super::reads::{self, Then};
 use super::stats::{self, Encoder};
 use super::tap;
 use crate::audit::Act;
 use crate::commands::{Context, visible};
-use crate::plans::words::quote;
 
 /// Requests of one client that are worked on at once; beyond that it is read no further.
 const IN_FLIGHT: usize = 16;
 /// Bytes of their lines at most: four pushes of an ingest, whose lines are larger than their payload.
 const IN_FLIGHT_BYTES: usize = 4 * 1024 * 1024;
-/// Longest id of a request, as JSON; it is sent back.
-const ID_MAX: usize = 128;
 /// How long answers to requests that are in flight are waited for when the client will send no more.
 const ANSWERS_WAIT: Duration = Duration::from_secs(30);
 /// How long the last lines may take.
@@ -84,9 +82,11 @@ struct Job {
     id: Value,
     method: &'static Method,
     params: Value,
-    _flight: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    permits: Permits,
 }
+
+/// What bounds the requests in flight: one of [`IN_FLIGHT`], and the bytes of the line. Held until the answer is queued.
+type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 /// Why a session ends.
 enum End {
@@ -134,19 +134,23 @@ pub(super) async fn run(
                 () = closed.cancelled() => End::Closing,
             }
         };
-        match end {
-            End::Cut => {}
+        let is_writing = match end {
+            End::Cut => false,
             End::Eof => {
                 let answered = async { drop(session.flights.acquire_many(IN_FLIGHT as u32).await) };
                 tokio::select! {
-                    _ = timeout(ANSWERS_WAIT, answered) => {}
-                    _ = &mut writing => {}
+                    _ = timeout(ANSWERS_WAIT, answered) => true,
+                    _ = &mut writing => false,
                 }
             }
-            End::TooLong => {}
-            End::Closing => session.last_snapshot(),
-        }
-        if !matches!(end, End::Cut) {
+            End::TooLong => true,
+            End::Closing => {
+                session.last_snapshot();
+                true
+            }
+        };
+        // A writer that has ended must not be asked again.
+        if is_writing {
             session.stop_tasks();
             session.outbox.finish();
             let _ = timeout(LAST_LINES_WAIT, writing).await;
@@ -229,8 +233,7 @@ impl Session {
             id,
             method,
             params,
-            _flight: flight,
-            _bytes: bytes,
+            permits: (flight, bytes),
         };
         match method.call {
             // Fails only when the lane is gone, and then the session ends, too.
@@ -238,8 +241,16 @@ impl Session {
             Call::Read(call) => {
                 let session = Arc::clone(self);
                 self.spawn(async move {
-                    let debt = Debt::new(&session.outbox, job.id);
-                    let answer = methods::read(&session, call, job.params).await;
+                    // Taken apart in here: a field that is not named would not move into the task, and its permit would
+                    // be given back before the work begins.
+                    let Job {
+                        id,
+                        params,
+                        permits: _held,
+                        ..
+                    } = job;
+                    let debt = Debt::new(&session.outbox, id);
+                    let answer = reads::read(&session, call, params).await;
                     let (result, then) = match answer {
                         Ok((value, then)) => (Ok(value), then),
                         Err(error) => (Err(error), Then::Nothing),
@@ -255,11 +266,17 @@ impl Session {
     async fn lane(self: Arc<Self>, mut jobs: mpsc::Receiver<Job>) {
         let mut ingests = Ingests::default();
         while let Some(job) = jobs.recv().await {
-            let Call::Act(call) = job.method.call else {
+            let Job {
+                id,
+                method,
+                params,
+                permits: _held,
+            } = job;
+            let Call::Act(call) = method.call else {
                 continue;
             };
-            let debt = Debt::new(&self.outbox, job.id);
-            let result = methods::act(&self, &mut ingests, job.method, call, job.params).await;
+            let debt = Debt::new(&self.outbox, id);
+            let result = acts::act(&self, &mut ingests, method, call, params).await;
             debt.pay(result).await;
         }
         for ended in ingests.take_all() {
@@ -406,126 +423,4 @@ fn replace<T>(slot: &mut Option<T>, new: Option<T>, end: impl FnOnce(&T)) {
     if let Some(old) = std::mem::replace(slot, new) {
         end(&old);
     }
-}
-
-/// An answer that is owed: if its task is dropped or panics, the client is told instead of waiting for ever.
-struct Debt {
-    outbox: Arc<Outbox>,
-    id: Option<Value>,
-}
-
-impl Debt {
-    fn new(outbox: &Arc<Outbox>, id: Value) -> Self {
-        Self {
-            outbox: Arc::clone(outbox),
-            id: Some(id),
-        }
-    }
-
-    async fn pay(mut self, result: Result<Value, Error>) {
-        if let Some(id) = self.id.take() {
-            self.outbox.reply(response(id, result)).await;
-        }
-    }
-}
-
-impl Drop for Debt {
-    fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            let error = Error::new(
-                Code::Internal,
-                "the request was given up before it was answered",
-            );
-            self.outbox.reply_now(response(id, Err(error)));
-        }
-    }
-}
-
-/// A line with an answer; one that does not fit a line becomes an error.
-fn response(id: Value, result: Result<Value, Error>) -> Vec<u8> {
-    let encode = |id: Value, result: Result<Value, Error>| {
-        let (result, error) = match result {
-            Ok(value) => (Some(value), None),
-            Err(error) => (None, Some(error)),
-        };
-        wire::encode(&Response {
-            jsonrpc: "2.0".to_owned(),
-            id,
-            result,
-            error,
-        })
-    };
-    encode(id.clone(), result)
-        .or_else(|e| {
-            let error = Error::new(Code::TooLarge, format!("the answer does not fit: {e}"));
-            encode(
-                id,
-                Err(error.hint("ask for less: a page, one stage, one field")),
-            )
-        })
-        .unwrap_or_default()
-}
-
-/// A line with a notification; `None` when it does not fit a line.
-pub(super) fn notification(method: &str, params: &impl Serialize) -> Option<Vec<u8>> {
-    let params = serde_json::to_value(params).ok()?;
-    let request = Request {
-        jsonrpc: "2.0".to_owned(),
-        id: None,
-        method: method.to_owned(),
-        params,
-    };
-    wire::encode(&request).ok()
-}
-
-type Asked = (Value, String, Value);
-
-/// What a line asks: `None` = a notification. Errors come with the id to be answered under.
-fn request(line: &Line) -> Result<Option<Asked>, (Value, Error)> {
-    let parsed: Value = line.parse().map_err(|e| {
-        let code = if matches!(e, LineError::Unexpected(_)) {
-            Code::InvalidRequest
-        } else {
-            Code::Parse
-        };
-        (Value::Null, Error::new(code, e.to_string()))
-    })?;
-    let invalid = |id: Value, what: &str| (id, Error::new(Code::InvalidRequest, what.to_owned()));
-    let Value::Object(mut object) = parsed else {
-        return Err(invalid(
-            Value::Null,
-            "a request is an object; batches are not taken",
-        ));
-    };
-    let id = object.remove("id").unwrap_or(Value::Null);
-    let is_id = match &id {
-        Value::Null => true,
-        Value::String(text) => text.len() <= ID_MAX,
-        Value::Number(_) => true,
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
-    };
-    if !is_id {
-        return Err(invalid(
-            Value::Null,
-            "the id of a request is a number or a text of at most 128 bytes",
-        ));
-    }
-    if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
-        return Err(invalid(id, "jsonrpc is not \"2.0\""));
-    }
-    let Some(Value::String(method)) = object.remove("method") else {
-        return Err(invalid(id, "a request names a method"));
-    };
-    if id.is_null() {
-        tracing::debug!(
-            method = quote(&method),
-            "a client's notification is ignored"
-        );
-        return Ok(None);
-    }
-    Ok(Some((
-        id,
-        method,
-        object.remove("params").unwrap_or(Value::Null),
-    )))
 }

@@ -16,11 +16,14 @@ pub(super) const SNAPSHOT_MAX: usize = 64 * 1024;
 /// Base ticks between two Snapshots of a watcher, of which the next greater is taken.
 const INTERVALS_S: [u64; 4] = [1, 2, 5, 10];
 
+/// A Snapshot and its JSON.
+type Encoded = (Arc<Snapshot>, Arc<str>);
+
 /// The encodings of the newest tick, made when the first client wants them.
 #[derive(Default)]
 pub(super) struct Encoder {
-    /// One slot a preset: which Snapshot, and its JSON.
-    slots: Mutex<[Option<(Arc<Snapshot>, Arc<str>)>; 3]>,
+    /// One slot a preset.
+    slots: Mutex<[Option<Encoded>; 3]>,
 }
 
 impl Encoder {

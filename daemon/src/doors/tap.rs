@@ -11,8 +11,8 @@ use pipectl_shared::snapshot::Tap;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::documents;
+use super::messages::notification;
 use super::outbox::Outbox;
-use super::session::notification;
 use crate::commands::Context;
 use crate::plans::select::{expression, holds, stage_index};
 use crate::record::{EntryId, Record};

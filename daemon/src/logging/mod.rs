@@ -3,6 +3,7 @@
 //! change of a format can go round it. Nothing here blocks a worker: both ways out have a queue and a thread of their own.
 //! Called by `main`; everybody else uses `tracing` and, for errors that repeat, [`Limiter`].
 
+mod capped;
 mod clean;
 mod limiter;
 
@@ -21,6 +22,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use capped::Capped;
 pub use clean::{Cleaned, clean, is_foreign};
 pub use limiter::Limiter;
 
@@ -30,6 +32,9 @@ const FILES_MAX: usize = 7;
 /// Lines that wait for a slow disk or a terminal that stands still; at the usual 200 bytes about 1.6 MB. When it is full,
 /// lines are dropped and counted: a log must never hold up the pipeline.
 const QUEUE_LINES: usize = 8_192;
+
+/// What stderr gets where the same lines go to a file beside it: a start and the first troubles.
+const STDERR_BYTES_MAX: usize = 1 << 20;
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -79,18 +84,26 @@ impl Drop for Logs {
 }
 
 /// Starts logging for the process: to stderr, and with `folder` also to `<folder>/pipelined.<date>.log`, one file a day,
-/// the last seven kept. Where stderr is itself a file in `folder` (`pipectl up` points it there) it gets only panics and
-/// what `main` says, so that nothing is written twice and that file does not grow. Call it once, from `main`.
+/// the last seven kept. Where stderr is itself a file in `folder` (`pipectl up` points it there, and shows its end when
+/// the start fails) it gets the first megabyte only, as nobody rotates that file. Call it once, from `main`.
 pub fn init(log: &config::Log, folder: Option<&Path>) -> Result<Logs, LogError> {
     let mut logs = Logs {
         counters: Vec::new(),
         _guards: Vec::new(),
     };
     let mut layers = Vec::new();
-    if !folder.is_some_and(stderr_is_inside) {
-        let writer = logs.queue(std::io::stderr(), "log-stderr");
-        layers.push(layer(log, writer));
-    }
+    let stderr = std::io::stderr();
+    let is_twice =
+        folder.is_some_and(|folder| !stderr.is_terminal() && is_file_in(&stderr, folder));
+    let writer = if is_twice {
+        logs.queue(
+            Capped::new(stderr, STDERR_BYTES_MAX, log.format == "json"),
+            "log-stderr",
+        )
+    } else {
+        logs.queue(stderr, "log-stderr")
+    };
+    layers.push(layer(log, writer));
     if let Some(folder) = folder {
         let file = Builder::new()
             .rotation(Rotation::DAILY)
@@ -168,18 +181,16 @@ fn targets(log: &config::Log) -> Targets {
         .with_target("pipectl", own)
 }
 
-fn stderr_is_inside(folder: &Path) -> bool {
-    if std::io::stderr().is_terminal() {
-        return false;
-    }
-    let Ok(stderr) = rustix::fs::fstat(std::io::stderr()) else {
+/// Whether an open file lies in a folder, under whatever name.
+fn is_file_in(file: impl std::os::fd::AsFd, folder: &Path) -> bool {
+    let Ok(file) = rustix::fs::fstat(file) else {
         return false;
     };
     let Ok(entries) = std::fs::read_dir(folder) else {
         return false;
     };
-    let mut files = entries.filter_map(|entry| entry.ok()?.metadata().ok());
-    files.any(|file| file.is_file() && file.ino() == stderr.st_ino && file.dev() == stderr.st_dev)
+    let mut found = entries.filter_map(|entry| entry.ok()?.metadata().ok());
+    found.any(|entry| entry.is_file() && entry.ino() == file.st_ino && entry.dev() == file.st_dev)
 }
 
 #[cfg(test)]
@@ -279,6 +290,16 @@ mod tests {
         let error = written(&log("error", "text"), tell);
         assert!(error.is_empty(), "{error}");
         assert!(written(&log("trace", "text"), tell).contains("library info"));
+    }
+
+    #[test]
+    fn a_file_is_found_in_its_folder_under_any_name() {
+        let tmp = tempfile::tempdir().unwrap();
+        let inside = std::fs::File::create(tmp.path().join("pipelined.out")).unwrap();
+        assert!(is_file_in(&inside, tmp.path()));
+        let elsewhere = tempfile::tempfile().unwrap();
+        assert!(!is_file_in(&elsewhere, tmp.path()));
+        assert!(!is_file_in(&inside, &tmp.path().join("nothing")));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use pipectl_shared::config::Config;
 use pipectl_shared::snapshot::Snapshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::alerts::{Book, Change};
@@ -27,13 +27,17 @@ use super::spill::{self, Spill};
 use super::{Shared, build};
 use crate::clock::Clock;
 use crate::journal::{Journal, Level};
-use crate::runtime::Handle;
+use crate::runtime::{Handle, StageMeter};
 use crate::store::{Admin, Layout, StoreError};
 
 /// Base tick.
 const TICK: Duration = Duration::from_secs(1);
 /// A Snapshot waits this long for the store's answer of its own tick.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// The first Snapshot waits this long for the first reads; they take some 20 ms.
+const BEGUN: Duration = Duration::from_millis(250);
+/// Between two looks for them.
+const BEGUN_LOOK: Duration = Duration::from_millis(5);
 /// History loaded at start: the day that memory holds.
 const LOADED_MS: u64 = 86_400_000;
 /// Rows of that day.
@@ -139,6 +143,7 @@ impl Sampler {
     /// Runs until `shutdown`; then looks once more, publishes the last Snapshot and ends (within about 4 s).
     pub async fn run(mut self, shutdown: CancellationToken) {
         self.load();
+        self.begun(&shutdown).await;
         let mut ticks = interval_at(self.started, TICK);
         // After a pause of the machine one tick is enough.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -152,6 +157,22 @@ impl Sampler {
             }
         }
         self.last().await;
+    }
+
+    /// Waits for the first read of every stage, so that the first Snapshot tells a pipeline that has started and the next
+    /// one is not a second away; not for long, because a pipeline that cannot start must be told too.
+    async fn begun(&self, shutdown: &CancellationToken) {
+        let all_read = || {
+            self.parts.handle.stages.iter().all(|stage| {
+                stage.is_paused()
+                    || *stage.wanted.borrow() == 0
+                    || StageMeter::get(&stage.meter.last_read_ms) > 0
+            })
+        };
+        let mut looks = interval(BEGUN_LOOK);
+        while !shutdown.is_cancelled() && !all_read() && self.started.elapsed() < BEGUN {
+            looks.tick().await;
+        }
     }
 
     fn tick(&mut self) {

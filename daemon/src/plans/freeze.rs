@@ -270,7 +270,7 @@ fn command(id: &str, action: Action, to: Option<&str>, bulk: bool, frozen: &Froz
 /// the shell nor the terminal it is pasted into can be tricked.
 fn shell(word: &str) -> String {
     let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:/@%+,".contains(b);
-    if !word.is_empty() && word.as_bytes().iter().all(|b| is_plain(b)) {
+    if !word.is_empty() && word.as_bytes().iter().all(is_plain) {
         return word.to_owned();
     }
     let mut quoted = String::from("$'");

@@ -2,6 +2,8 @@
 
 use pipectl_shared::plan::{Outcome, PlanEntry, Selection};
 
+use tokio::time::Instant;
+
 use super::testkit::{Bench, WORKER, ann};
 use super::*;
 use crate::store::PendingQuery;
@@ -64,7 +66,8 @@ async fn n_pending(bench: &Bench) -> usize {
 
 #[tokio::test]
 async fn each_action_does_its_work_once_and_leaves_one_row() {
-    let table: [(Action, fn(&Outcome) -> u64, &str); 4] = [
+    type Counter = fn(&Outcome) -> u64;
+    let table: [(Action, Counter, &str); 4] = [
         (Action::Claim, |o| o.applied, "applied 250"),
         (Action::Retry, |o| o.applied, "applied 250"),
         (Action::Ack, |o| o.applied, "applied 250"),

@@ -42,6 +42,7 @@ pub(crate) fn hint_names<'a>(
 }
 
 /// What a store error is to a peer: unavailable, with what to do.
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands on")]
 pub(crate) fn store_error(error: StoreError) -> Error {
     let hint = match &error {
         StoreError::Unavailable(_) | StoreError::Loading(_) | StoreError::ReadOnly(_) => {

@@ -43,7 +43,7 @@ pub struct StageMeter {
 }
 
 /// Four measures since they were last taken.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Latencies {
     /// Added (entry id) to read.
     pub wait: Measure,
@@ -74,17 +74,6 @@ impl Default for Measure {
             histogram,
             out_of_range: 0,
             coarse: false,
-        }
-    }
-}
-
-impl Default for Latencies {
-    fn default() -> Self {
-        Self {
-            wait: Measure::default(),
-            service: Measure::default(),
-            total: Measure::default(),
-            end_to_end: Measure::default(),
         }
     }
 }

@@ -60,7 +60,16 @@ impl Feed {
         n_max: usize,
     ) -> Result<Batch, StoreError> {
         match &mut self.reader {
-            Some(reader) => reader.backlog(after, n_max).await,
+            Some(reader) => {
+                let batch = reader.backlog(after, n_max).await;
+                // It is a read like any other: without this an idle stage would count as starting until its first read
+                // of new entries has timed out.
+                if batch.is_ok() {
+                    let now_ms = self.clock.now_ms();
+                    self.meter.last_read_ms.store(now_ms, Ordering::Relaxed);
+                }
+                batch
+            }
             None => Err(StoreError::Bug(
                 "the backlog is read before new entries".to_owned(),
             )),

@@ -132,7 +132,7 @@ impl Worker {
                 Broken::Stop => break,
                 Broken::Store(error) => {
                     self.one_by_one |= matches!(error, StoreError::Bug(_));
-                    self.wait_for_store(&error, &mut attempt, &mut random).await
+                    self.wait_for_store(&error, &mut attempt, &mut random).await;
                 }
             }
         }
@@ -531,7 +531,7 @@ impl Worker {
             Ended::Apply(effects) => Outcome::Apply(effects),
             Ended::Filtered => Outcome::Filtered,
             Ended::Late => Outcome::Late,
-            Ended::Failed(failure) => self.fail(entry, first_ms, failure, random),
+            Ended::Failed(failure) => self.fail(entry, first_ms, &failure, random),
         };
         let id_field = self.settings.id_field.as_deref();
         let event_id = id_field
@@ -549,7 +549,7 @@ impl Worker {
         &self,
         entry: &Delivered,
         first_ms: u64,
-        failure: Failure,
+        failure: &Failure,
         random: &mut SmallRng,
     ) -> Outcome {
         let meter = &self.handle.meter;
@@ -594,24 +594,20 @@ impl Worker {
     async fn commit_part(
         &mut self,
         lane: &mut Lane,
-        part: Vec<(Settle, Delivered, u64)>,
+        mut part: Vec<(Settle, Delivered, u64)>,
         repeated: bool,
         waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
         random: &mut SmallRng,
         timing: &Timing,
     ) -> Result<Fates, StoreError> {
-        let mut settles = Vec::with_capacity(part.len());
+        // Backlog and claims may come out of order; the script takes entries in stream order.
+        part.sort_by_key(|(settle, ..)| settle.id);
+        let mut entries = Vec::with_capacity(part.len());
         let mut origins = Vec::with_capacity(part.len());
         for (settle, entry, first_ms) in part {
-            settles.push(settle);
+            entries.push(settle);
             origins.push((entry, first_ms));
         }
-        // Backlog and claims may come out of order; the script takes entries in stream order.
-        let mut order: Vec<usize> = (0..settles.len()).collect();
-        order.sort_by_key(|i| settles[*i].id);
-        let mut sorted: Vec<Option<Settle>> = settles.into_iter().map(Some).collect();
-        let entries: Vec<Settle> = order.iter().filter_map(|i| sorted[*i].take()).collect();
-        let origins: Vec<_> = order.iter().map(|i| origins[*i].clone()).collect();
 
         self.pass(Point::BeforeCommit).await;
         self.show("committing", None);
@@ -778,10 +774,10 @@ impl Worker {
                 }
             }
             StoreError::Broken(text) | StoreError::Denied(text) | StoreError::Foreign(text) => {
-                self.trouble(text)
+                self.trouble(text);
             }
             StoreError::OutOfMemory(_) | StoreError::DiskFull(_) | StoreError::Bug(_) => {
-                self.trouble(&error.to_string())
+                self.trouble(&error.to_string());
             }
             StoreError::Unavailable(_) | StoreError::Loading(_) | StoreError::ReadOnly(_) => {}
         }

@@ -46,10 +46,16 @@ pub fn check(
                 Ok(loaded) => (&[][..], loaded.warnings.as_slice()),
                 Err(faults) => (faults.as_slice(), &[][..]),
             };
+            let hash = result
+                .as_ref()
+                .ok()
+                .map(|loaded| config_hash(&loaded.config));
             let document = json!({
                 "schema": "pipelined/check/1",
                 "ts": clock.now_rfc3339(),
                 "ok": result.is_ok(),
+                "pipeline": result.as_ref().ok().map(|loaded| &loaded.config.name),
+                "config_hash": hash,
                 "faults": faults,
                 "warnings": warnings,
             });

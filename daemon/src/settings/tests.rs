@@ -147,6 +147,19 @@ fn check_prints_every_fault_and_answers_2() {
         (&Value::from(3), &Value::from(1))
     );
     assert_eq!(fault["hint"], "did you mean `workers`?");
+    assert_eq!(document["config_hash"], Value::Null);
+}
+
+#[test]
+fn check_names_what_would_run_as_a_running_daemon_names_itself() {
+    let (_dir, asked) = folder(LEAST.as_bytes());
+    let (_, out) = checked(&asked, &[], Format::Json);
+    let document: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        document["config_hash"],
+        config_hash(&load(&asked, &[]).unwrap().config)
+    );
+    assert!(document["pipeline"].is_string(), "{document}");
 }
 
 #[test]

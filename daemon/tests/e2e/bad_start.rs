@@ -17,7 +17,7 @@ fn status(house: &House) -> Option<Value> {
 /// Starts, and insists that it ends with exit code 1 after saying all of `words`. What it said.
 #[track_caller]
 fn refused(house: &mut House, words: &[&str]) -> String {
-    let (code, said) = house.ends();
+    let (code, said) = house.ended();
     assert_eq!(code, Some(1), "{said}");
     for word in words {
         assert!(said.contains(word), "no \"{word}\" in:\n{said}");
@@ -51,7 +51,7 @@ fn a_broken_file_is_refused_with_all_its_faults_at_once() {
     let mut house = House::new(
         "version = 1\nname = \"Not A Name\"\n[redis]\nurll = \"managed\"\n[stage.enrich]\nworkers = \"two\"\n",
     );
-    let (code, said) = house.ends();
+    let (code, said) = house.ended();
     assert_eq!(code, Some(2), "{said}");
     for fault in [
         "name",

@@ -63,6 +63,10 @@ impl Control {
 
     /// Asks; the whole answer, with `result` or `error`.
     #[track_caller]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "calls read better with a document made in place"
+    )]
     pub fn ask(&mut self, method: &str, params: Value) -> Value {
         self.n_sent += 1;
         let request =

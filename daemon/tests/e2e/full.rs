@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 use crate::control::Control;
 use crate::foreign_redis::ForeignRedis;
 use crate::house::{House, QUIET, wait_for};
+use crate::needs::leave_out;
 
 /// Whether this test may make mounts of its own. Without the right to, it fails, unless tests without it were asked for.
 pub fn may_mount(test: &str) -> bool {
     if std::env::var_os("PIPELINED_TESTS_UNPRIVILEGED").is_some_and(|on| on == "1") {
-        println!("left out (PIPELINED_TESTS_UNPRIVILEGED=1): {test}");
+        leave_out(test, "PIPELINED_TESTS_UNPRIVILEGED=1, and it mounts");
         return false;
     }
     let tried = std::process::Command::new("unshare")
@@ -280,7 +281,6 @@ fn a_full_disk_is_told_and_costs_nothing_once_there_is_room() {
     wait_for("the server to take events again", || {
         add(30_000).then_some(())
     });
-    drop(add);
     let ledger = house.settled();
     assert_eq!(
         (&ledger["applied"], &ledger["balanced"]),

@@ -133,7 +133,7 @@ impl House {
     }
 
     /// Starts it and waits until it has ended by itself: its exit code and everything that it said.
-    pub fn ends(&mut self) -> (Option<i32>, String) {
+    pub fn ended(&mut self) -> (Option<i32>, String) {
         self.start();
         let mut child = self.daemon.take().expect("a daemon runs");
         let ended = wait_for("the daemon to end by itself", || {
@@ -175,9 +175,13 @@ impl House {
 
     /// Pid of the managed Redis.
     pub fn redis_pid(&self) -> u32 {
+        self.redis_pid_now().expect("the pid file of redis")
+    }
+
+    /// The same, while it may be starting.
+    pub fn redis_pid_now(&self) -> Option<u32> {
         let path = self.data().join("redis/redis.pid");
-        let text = std::fs::read_to_string(path).expect("the pid file of redis");
-        text.trim().parse().expect("a pid")
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
     }
 
     /// `pipectl ARGS` on this daemon.
@@ -293,6 +297,111 @@ impl House {
         let out = child.wait_with_output().expect("wait for redis-cli");
         let said = String::from_utf8_lossy(&out.stdout);
         assert!(said.contains("errors: 0"), "redis-cli --pipe: {said}");
+    }
+
+    /// Runs and insists on this exit code; the JSON document where one was printed, else null.
+    #[track_caller]
+    pub fn ends(&self, code: i32, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.extend(["-o", "json"]);
+        let out = self.pipectl(&all);
+        assert_eq!(
+            out.status.code(),
+            Some(code),
+            "pipectl {args:?}: {}\n{}",
+            text(&out),
+            self.log()
+        );
+        serde_json::from_slice(&out.stdout).unwrap_or_default()
+    }
+
+    /// The rows of a list.
+    #[track_caller]
+    pub fn rows(&self, args: &[&str]) -> Vec<Value> {
+        let document = self.json(args);
+        let rows = document["rows"].as_array();
+        rows.unwrap_or_else(|| panic!("pipectl {args:?} printed no rows: {document}"))
+            .clone()
+    }
+
+    /// Names of the open alerts.
+    #[track_caller]
+    pub fn alerts(&self) -> Vec<String> {
+        let status = self.json(&["status"]);
+        let names = status["alerts"].as_array().into_iter().flatten();
+        names
+            .filter_map(|alert| alert["name"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// Our workers of a stage, by name, as `consumers ls` shows them.
+    #[track_caller]
+    pub fn workers(&self, stage: &str) -> Vec<String> {
+        let rows = self.rows(&["consumers", "ls", "--stage", stage]);
+        let mut names: Vec<_> = rows
+            .iter()
+            .filter(|row| row["ours"] == true)
+            .filter_map(|row| row["name"].as_str().map(str::to_owned))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Pauses a stage and waits until no read of it is under way: a read waits half a second for entries, and a connection
+    /// that has not asked for a whole one does not read.
+    #[track_caller]
+    pub fn pause(&self, stage: &str) {
+        self.json(&["pause", stage]);
+        let names: Vec<_> = self
+            .workers(stage)
+            .iter()
+            .map(|worker| format!("name=pipelined:{worker}:read "))
+            .collect();
+        assert!(!names.is_empty(), "stage {stage} has no workers");
+        wait_for("the last read to end", || {
+            let clients = self.redis(&["CLIENT", "LIST"]);
+            let is_quiet = |name: &String| {
+                let line = clients.lines().find(|line| line.contains(name.as_str()));
+                line.is_some_and(|line| {
+                    let mut words = line.split(' ');
+                    let flags = words.find_map(|word| word.strip_prefix("flags="));
+                    flags.is_some_and(|flags| !flags.contains('b')) && !line.contains(" idle=0 ")
+                })
+            };
+            names.iter().all(is_quiet).then_some(())
+        });
+    }
+
+    /// Adds events `from..to` as [`House::add_events`] does and reads them as the foreign consumer `ghost`, which never
+    /// acknowledges, in one step: no worker of ours gets any. Their ids.
+    #[track_caller]
+    pub fn ghost(&self, from: u64, to: u64) -> Vec<String> {
+        self.ghost_and(from, to, "")
+    }
+
+    /// The same, and `then` (Lua, `ids` are the ids) in the same step.
+    #[track_caller]
+    pub fn ghost_and(&self, from: u64, to: u64, then: &str) -> Vec<String> {
+        let script = format!(
+            "local ids = {{}} \
+            for n = ARGV[1], ARGV[2] - 1 do \
+              ids[#ids + 1] = redis.call('XADD', KEYS[1], '*', 'event_id', 'event-' .. n, 'user_id', 'user-' .. n % 97, \
+                'event_type', n % 3 == 0 and 'click' or 'view', 'product', 'p' .. n % 11, 'session_id', 's' .. n % 29, \
+                'value', '1.25', 'ts', '1640995200000') \
+              redis.call('XREADGROUP', 'GROUP', 'event_group', 'ghost', 'STREAMS', KEYS[1], '>') \
+            end {then} return ids"
+        );
+        let ids = self.redis(&[
+            "EVAL",
+            &script,
+            "1",
+            "events",
+            &from.to_string(),
+            &to.to_string(),
+        ]);
+        let ids: Vec<_> = ids.lines().map(str::to_owned).collect();
+        assert_eq!(ids.len() as u64, to - from, "{ids:?}");
+        ids
     }
 
     /// The daemon's stderr so far, all of it.

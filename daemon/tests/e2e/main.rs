@@ -2,11 +2,27 @@
 //!
 //! `house.rs` starts and drives a daemon; each other file is one promise of the product.
 
-mod house;
+#![allow(
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test binary has no other crate that could reach it, and it waits in real time for real processes"
+)]
 
+mod house;
+mod load;
+mod needs;
+
+mod access_log;
 mod bad_start;
 mod control;
 mod first_run;
 mod foreign_redis;
 mod full;
 mod hostile;
+mod kills;
+mod life;
+mod poison;
+mod stuck;
+mod third_parties;
+mod tour;

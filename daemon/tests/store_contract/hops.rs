@@ -29,6 +29,24 @@ pub(crate) async fn children_reach_the_next_stage_with_their_origin(backend: &dy
     assert_eq!(arrived, [stamped, with_origin]);
 }
 
+pub(crate) async fn only_the_first_hop_notes_the_origin(backend: &dyn Backend) {
+    let mut layout = chain();
+    layout.stages[1].output = Some("{events}:count".into());
+    layout.stages[1].output_readers = 1;
+    layout.stages.push(stage("last", "{events}:count", "last"));
+    let bench = Bench::new(backend, layout).await;
+    bench.add(0, 1).await;
+    for hop in 0..2 {
+        let mut hands = bench.hands(hop, "one").await;
+        let ids = hands.read_ids(9).await;
+        hands
+            .commit(vec![settle(ids[0], emits(vec![event(0)]))])
+            .await;
+    }
+    let arrived = bench.hands(2, "one").await.read(9).await;
+    assert_eq!(arrived[0].record.fields, event(0));
+}
+
 pub(crate) async fn an_entry_is_applied_at_the_last_stage(backend: &dyn Backend) {
     let bench = Bench::new(backend, chain()).await;
     bench.add(0, 2).await;

@@ -123,6 +123,51 @@ pub(crate) async fn settled_entries_above_an_old_pending_one_are_known_after_a_r
     );
 }
 
+pub(crate) async fn a_commit_from_before_a_reset_does_not_hide_what_comes_again(
+    backend: &dyn Backend,
+) {
+    let bench = Bench::new(backend, counting()).await;
+    bench.add(0, 5).await;
+    let (mut one, mut two) = (bench.hands(0, "one").await, bench.hands(0, "two").await);
+    let ids = one.read_ids(5).await;
+    bench.meddler.destroy_group(SOURCE, GROUP).await;
+    bench.admin.prepare().await.expect("prepare");
+    // Only the first has come again when the old batch is committed.
+    assert_eq!(two.read_ids(1).await, ids[..1]);
+    let old = ids.iter().map(|id| settle(*id, counted())).collect();
+    let missing: Vec<_> = (1..5).map(|i| (i, Code::NotPending)).collect();
+    assert_eq!(one.commit(old).await, missing);
+    assert_eq!(two.count_all().await, 4);
+    assert_eq!(
+        (bench.ledger().await, bench.total().await),
+        ("accepted 5, applied 5".into(), 5)
+    );
+}
+
+pub(crate) async fn entries_unfinished_before_a_reset_are_applied_after_it(backend: &dyn Backend) {
+    let bench = Bench::new(backend, counting()).await;
+    bench.add(0, 40).await;
+    let mut one = bench.hands(0, "one").await;
+    let ids = one.read_ids(40).await;
+    one.commit(vec![settle(ids[39], counted())]).await;
+    bench.meddler.destroy_group(SOURCE, GROUP).await;
+    bench.admin.prepare().await.expect("prepare");
+    // The first stays pending and holds the mark back; so many commits of one entry that a store folds what it remembers,
+    // while 30 to 38 have not come again yet.
+    assert_eq!(one.read_ids(30).await, ids[..30]);
+    for id in &ids[1..25] {
+        assert_eq!(one.commit(vec![settle(*id, counted())]).await, []);
+    }
+    assert_eq!(one.count_all().await, 9);
+    let rest = [&ids[..1], &ids[25..30]].concat();
+    let rest = rest.iter().map(|id| settle(*id, counted())).collect();
+    assert_eq!(one.commit(rest).await, []);
+    assert_eq!(
+        (bench.ledger().await, bench.total().await),
+        ("accepted 40, applied 40".into(), 40)
+    );
+}
+
 pub(crate) async fn prepare_moves_a_group_on_that_was_set_back(backend: &dyn Backend) {
     let bench = Bench::new(backend, counting()).await;
     bench.add(0, 3).await;

@@ -104,7 +104,7 @@ pub static KEYS: &[Key] = &[
     key("redis.max_memory", Kind::Size { min: 64 << 20, max: 1 << 44 }, Preset::Unset("a quarter of the machine's memory, at most 4GiB"),
         "Managed server only: memory it may use."),
     key("redis.append_fsync", Kind::Choice(&["always", "everysec", "no"]), Preset::Is("everysec"),
-        "Managed server only: how often its log is forced to the disk. With everysec a crash of the machine can cost the last second; a crash of a process costs nothing."),
+        "Managed server only: how often its log is forced to the disk. always: nothing that was acknowledged is ever lost. everysec: a crash of the machine or of the server can cost the last second or two. no: a crash of the server costs nothing, one of the machine up to half a minute."),
     key("redis.tls_ca", Kind::Text(Rule::Path), Preset::Unset("the system's authorities"),
         "rediss:// only: PEM file with the certificate authority."),
 

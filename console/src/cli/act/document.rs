@@ -75,7 +75,8 @@ pub(in crate::cli) fn document(
         text.labelled("skipped", fields.collect());
     }
     match outcome {
-        None => text.labelled("equal", vec![Span(Tone::Dim, plan.command.clone())]),
+        // Whole, so that it can be copied.
+        None => text.whole("equal", vec![Span(Tone::Dim, plan.command.clone())]),
         Some(outcome) => result(outcome, &mut text),
     }
     let body = ActionDocument {

@@ -33,16 +33,18 @@ fn stage_depth(state: &State, stage: &StageLayout) -> StageDepth {
     let group = stream.groups.get(&stage.group);
     let last_delivered = group.map(|group| group.last_delivered).unwrap_or_default();
     let n_pending = group.map_or(0, |group| group.pending.len() as u64);
+    let nothing_booked = Line::default();
+    let line = state.lines.get(&stage.name).unwrap_or(&nothing_booked);
+    let accepted = accepted(came(state, stage, stream.added), line);
+    let left = accepted - line.finished() - signed(n_pending);
     // Without a group nobody knows what was delivered, until it is prepared again.
-    let unread = group.map(|group| stream.unread(group));
+    let unread = group.map(|group| stream.unread(group, left));
     let lag = unread.map_or(Lag::Unknown, |unread| unread.lag);
     let (undelivered, estimated) = match lag {
         Lag::Known(n) => (n, false),
         Lag::Estimate(n) => (n, true),
         Lag::Unknown => (0, true),
     };
-    let nothing_booked = Line::default();
-    let line = state.lines.get(&stage.name).unwrap_or(&nothing_booked);
     StageDepth {
         present: group.is_some(),
         length: stream.entries.len() as u64,
@@ -54,7 +56,7 @@ fn stage_depth(state: &State, stage: &StageLayout) -> StageDepth {
         last_delivered,
         last_id: stream.last_id,
         ledger: Ledger {
-            accepted: u64::try_from(accepted(state, stage, line, stream.added)).unwrap_or(0),
+            accepted: u64::try_from(accepted).unwrap_or(0),
             spawned: 0,
             applied: line.applied(),
             filtered: line.filtered,
@@ -73,13 +75,17 @@ fn stage_depth(state: &State, stage: &StageLayout) -> StageDepth {
     }
 }
 
-/// What came into a stage: entries added to the source stream by anybody, or emitted by our own stages.
-pub(super) fn accepted(state: &State, stage: &StageLayout, line: &Line, added: u64) -> i64 {
-    let came = if stage.reads_source {
+/// What ever came to a stage: entries added to the source stream by anybody, or emitted by our own stages.
+pub(super) fn came(state: &State, stage: &StageLayout, added: u64) -> u64 {
+    if stage.reads_source {
         added
     } else {
         state.emitted.get(&stage.stream).copied().unwrap_or(0)
-    };
+    }
+}
+
+/// Of what came, what counts.
+pub(super) fn accepted(came: u64, line: &Line) -> i64 {
     signed(came) - line.base.unwrap_or(0)
 }
 

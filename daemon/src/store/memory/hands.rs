@@ -111,6 +111,9 @@ impl Writer for Hands {
     }
 
     async fn keep(&mut self, ids: &[EntryId]) -> Result<Vec<EntryId>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let stage = self.stage()?;
         self.store.shared.change(|state, now| {
             let group = state.group(stage)?;

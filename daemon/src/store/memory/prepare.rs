@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::depth::accepted;
+use super::depth::{accepted, came};
 use super::state::{State, millis, signed};
 use super::stream::Stream;
 use crate::record::EntryId;
@@ -50,15 +50,23 @@ fn notice_a_new_stream(state: &mut State, stage: &StageLayout, mended: &mut Vec<
         return;
     };
     let (added, length, last) = facts(state, stage);
+    let first = state
+        .streams
+        .get(&stage.stream)
+        .and_then(|stream| stream.entries.keys().next().copied());
     let low = state
         .settled
         .get(&stage.name)
         .and_then(|settled| settled.low);
-    if added >= line.added_mark && low.is_none_or(|low| last.next() >= low) {
+    // The old one held `low` or something below it: it still does, or something was taken out.
+    let is_whole = signed(added) == length;
+    let is_old =
+        |low: EntryId| last.next() >= low && !(is_whole && first.is_none_or(|first| first > low));
+    if added >= line.added_mark && low.is_none_or(is_old) {
         return;
     }
     let finished = line.finished();
-    let known = accepted(state, stage, &line, line.added_mark).max(finished);
+    let known = accepted(came(state, stage, line.added_mark), &line).max(finished);
     // What our own stages have emitted into the new stream is still there.
     let lost = if stage.reads_source {
         known - finished
@@ -137,7 +145,8 @@ fn make_group(state: &mut State, stage: &StageLayout, mended: &mut Vec<Mended>) 
                     "group \"{}\" had been set back to {}; moved on to {at}",
                     stage.group, group.last_delivered
                 );
-                group.set_id(at, None);
+                let n_unread = stream.entries.range(at.next()..).count() as u64;
+                group.set_id(at, Some(stream.added - n_unread));
                 note(mended, "group.rewound", stage, text);
             }
             0
@@ -145,11 +154,7 @@ fn make_group(state: &mut State, stage: &StageLayout, mended: &mut Vec<Mended>) 
     };
     if is_new {
         let added = stream.added;
-        let came = if stage.reads_source {
-            added
-        } else {
-            state.emitted.get(&stage.stream).copied().unwrap_or(0)
-        };
+        let came = came(state, stage, added);
         let line = state.line(stage);
         line.base = Some(signed(came) - signed(open));
         line.added_mark = added;
@@ -169,27 +174,20 @@ pub(super) fn janitor(
     for stage in &layout.stages {
         readers.entry(&stage.stream).or_default().push(stage);
     }
-    let State { streams, lines, .. } = state;
     for (key, stages) in readers {
-        let Some(stream) = streams.get_mut(key) else {
-            continue;
+        let is_ready = |stage: &&StageLayout| {
+            let line = state.lines.get(&stage.name);
+            state.group(stage).is_ok() && line.is_some_and(|line| line.base.is_some())
         };
-        let ready = |stage: &&StageLayout| {
-            stream.groups.contains_key(&stage.group)
-                && lines
-                    .get(&stage.name)
-                    .is_some_and(|line| line.base.is_some())
-        };
-        if !stages.iter().all(ready) {
+        if !stages.iter().all(is_ready) {
             continue;
         }
         for stage in stages {
-            let n_lost = stream.heal(&stage.group);
-            let line = lines.entry(stage.name.clone()).or_default();
-            line.lost += n_lost;
-            swept.lost_unread += n_lost;
-            line.added_mark = line.added_mark.max(stream.added);
+            swept.lost_unread += heal(state, stage);
         }
+        let Some(stream) = state.streams.get_mut(key) else {
+            continue;
+        };
         let cut = EntryId {
             ms: now.saturating_sub(millis(keep)),
             seq: 0,
@@ -219,4 +217,22 @@ fn finished_by_all(stream: &Stream) -> EntryId {
         .map(bound)
         .min()
         .unwrap_or(EntryId::MAX)
+}
+
+/// Books what others trimmed or deleted unread, and keeps the mark that tells a stream that began anew.
+fn heal(state: &mut State, stage: &StageLayout) -> u64 {
+    let (added, _, _) = facts(state, stage);
+    let n_pending = state
+        .group(stage)
+        .map_or(0, |group| group.pending.len() as u64);
+    let came = came(state, stage, added);
+    let line = state.line(stage);
+    let left = accepted(came, line) - line.finished() - signed(n_pending);
+    line.added_mark = line.added_mark.max(added);
+    let n_gone = state
+        .streams
+        .get_mut(&stage.stream)
+        .map_or(0, |stream| stream.heal(&stage.group, left));
+    state.line(stage).lost += n_gone;
+    n_gone
 }

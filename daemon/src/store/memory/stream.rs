@@ -156,23 +156,36 @@ impl Stream {
 
     /// How many entries the group has not read, and how many were trimmed or deleted before it read them. Redis' own lag is
     /// wrong for ever after unread entries were trimmed, and absent after unread ones were deleted (semantics.md section
-    /// 3); both are mended here as the Redis store mends them.
-    pub(super) fn unread(&self, group: &Group) -> Unread {
+    /// 3); both are mended here as the Redis store mends them. `left` is what the ledger says must be unread.
+    pub(super) fn unread(&self, group: &Group, left: i64) -> Unread {
         if let Some(n) = self.known_unread(group) {
-            let open = group
-                .entries_read
-                .map_or(n, |read| self.added.saturating_sub(read));
             return Unread {
                 lag: Lag::Known(n),
-                n_gone: open.saturating_sub(n),
+                n_gone: self.gone(group, n, left),
             };
         }
-        let lag = match (self.lag(group), group.entries_read) {
+        let lag = match (self.lag(group), u64::try_from(left)) {
             (Some(n), _) => Lag::Known(n),
-            (None, Some(read)) => Lag::Estimate(self.added.saturating_sub(read)),
-            (None, None) => Lag::Estimate(self.after(group.last_delivered).count() as u64),
+            (None, Ok(left)) => Lag::Estimate(left),
+            (None, Err(_)) => Lag::Unknown,
         };
         Unread { lag, n_gone: 0 }
+    }
+
+    /// Of `n_unread` entries still there, how many are missing: what both the ledger and the server's count of what was read
+    /// miss. The ledger alone would take a foreign acknowledgement for a loss; the server alone forgets its count at times.
+    fn gone(&self, group: &Group, n_unread: u64, left: i64) -> u64 {
+        // From a stream that nothing was taken out of nothing is lost: somebody moved the group over what it skipped.
+        if self.added == self.entries.len() as u64 {
+            return 0;
+        }
+        let by_ledger = u64::try_from(left).unwrap_or(0);
+        let by_server = group
+            .entries_read
+            .map(|read| self.added.saturating_sub(read));
+        by_server
+            .map_or(by_ledger, |open| open.min(by_ledger))
+            .saturating_sub(n_unread)
     }
 
     /// How many entries above the last delivered one are there, where that can be told without counting: when none is, or
@@ -186,22 +199,19 @@ impl Stream {
     }
 
     /// Mends the count of what the group has read where entries went unread; returns how many those were.
-    pub(super) fn heal(&mut self, name: &str) -> u64 {
+    pub(super) fn heal(&mut self, name: &str, left: i64) -> u64 {
         let Some(group) = self.groups.get(name) else {
             return 0;
         };
         let count = || self.after(group.last_delivered).count() as u64;
         let n_unread = self
             .known_unread(group)
-            .or_else(|| self.lag(group).is_none().then(count));
-        let (Some(n_unread), Some(read)) = (n_unread, group.entries_read) else {
-            return 0;
-        };
-        let n_gone = self.added.saturating_sub(read).saturating_sub(n_unread);
-        if n_gone > 0
-            && let Some(group) = self.groups.get_mut(name)
-        {
-            group.set_id(group.last_delivered, Some(self.added - n_unread));
+            .or_else(|| (self.lag(group) != Some(0)).then(count));
+        let Some(n_unread) = n_unread else { return 0 };
+        let n_gone = self.gone(group, n_unread, left);
+        let read = Some(self.added - n_unread);
+        if let Some(group) = self.groups.get_mut(name) {
+            group.entries_read = read;
         }
         n_gone
     }

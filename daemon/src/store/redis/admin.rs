@@ -29,6 +29,9 @@ const COUNTED_MAX: u32 = 100_000;
 /// Pairs that `commit.lua` and `claim.lua` put before the original fields of a dead letter.
 const DEAD_META: usize = 9;
 
+/// Failed tries and first read (milliseconds since 1970) of an entry.
+type Tried = (u32, u64);
+
 pub(super) struct RedisAdmin {
     address: Address,
     layout: Arc<Layout>,
@@ -122,7 +125,7 @@ impl RedisAdmin {
         &self,
         stage: usize,
         ids: &[EntryId],
-        outcome: impl Fn(&Fields) -> Outcome,
+        outcome: impl Fn(&Fields, Tried) -> Outcome,
         discard: bool,
     ) -> Result<Vec<Fate>> {
         let keys = self
@@ -131,12 +134,20 @@ impl RedisAdmin {
             .ok_or_else(|| bad(format!("no stage {stage}")))?;
         let mut fates = Vec::with_capacity(ids.len());
         for ids in ids.chunks(200) {
-            let commands: Vec<_> = ids.iter().map(|id| range(&keys.stream, *id)).collect();
+            let mut commands: Vec<_> = ids.iter().map(|id| range(&keys.stream, *id)).collect();
+            commands.extend(
+                ids.iter()
+                    .map(|id| words(&[b"HGET", keys.retry.as_bytes(), id.to_string().as_bytes()])),
+            );
+            let mut replies = self.call_many(&commands).await?;
+            let retries = replies.split_off(ids.len());
             let mut gone = Vec::new();
             let mut entries = Vec::new();
-            let mut places = Vec::new();
-            for (place, (id, reply)) in ids.iter().zip(self.call_many(&commands).await?).enumerate()
-            {
+            for (place, ((id, reply), retry)) in ids.iter().zip(replies).zip(retries).enumerate() {
+                let tried = match &retry {
+                    Reply::Bulk(row) => parse_retry(row).map_or((0, 0), |row| (row.1, row.2)),
+                    _ => (0, 0),
+                };
                 match reply
                     .items()
                     .map_err(bad)?
@@ -147,12 +158,12 @@ impl RedisAdmin {
                 {
                     Some((_, Some(fields))) => {
                         let event_id = self.event_id_of(stage, &fields);
-                        entries.push(Settle {
+                        let settle = Settle {
                             id: *id,
                             event_id,
-                            outcome: outcome(&fields),
-                        });
-                        places.push(place);
+                            outcome: outcome(&fields, tried),
+                        };
+                        entries.push((settle, place));
                     }
                     _ => gone.push(*id),
                 }
@@ -181,6 +192,9 @@ impl RedisAdmin {
                     }
                 }
             }
+            // The script takes entries in stream order; a person may name them in any.
+            entries.sort_by_key(|(settle, _)| settle.id);
+            let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
             if !entries.is_empty() {
                 let commit = Commit {
                     consumer: Arc::from("operator"),
@@ -381,7 +395,7 @@ impl Admin for RedisAdmin {
                     b"idle" => consumer.idle_ms = count(value)?,
                     // -1 = it never got anything.
                     b"inactive" => {
-                        consumer.inactive_ms = u64::try_from(value.int().map_err(bad)?).ok()
+                        consumer.inactive_ms = u64::try_from(value.int().map_err(bad)?).ok();
                     }
                     _ => {}
                 }
@@ -542,18 +556,18 @@ impl Admin for RedisAdmin {
     }
 
     async fn discard(&self, stage: usize, ids: &[EntryId]) -> Result<Vec<Fate>> {
-        self.settle(stage, ids, |_| Outcome::Apply(Effects::default()), true)
+        self.settle(stage, ids, |_, _| Outcome::Apply(Effects::default()), true)
             .await
     }
 
     async fn kill(&self, stage: usize, ids: &[EntryId], why: &str) -> Result<Vec<Fate>> {
-        let letter = |fields: &Fields| {
+        let letter = |fields: &Fields, (tries, first_ms): Tried| {
             Outcome::Dead(DeadLetter {
                 cause: "by_operator".to_owned(),
                 reason: "by_operator".to_owned(),
                 error: why.to_owned(),
-                tries: 0,
-                first_ms: 0,
+                tries,
+                first_ms,
                 fields: fields.clone(),
             })
         };

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -75,6 +75,12 @@ impl Connection {
     /// Sends what was written to `out` and reads one reply; `block` is added to the deadline for a blocking command. An
     /// error reply is an `Err`.
     pub(super) async fn call(&mut self, block: Duration) -> Result<Reply> {
+        let frame = self.call_undecoded(block).await?;
+        decode(&frame).map_err(|e| StoreError::Bug(e.to_string()))
+    }
+
+    /// The same; the reply as it came, which is whole and no error.
+    pub(super) async fn call_undecoded(&mut self, block: Duration) -> Result<Bytes> {
         if self.broken {
             return Err(StoreError::Unavailable(
                 "the connection is broken".to_owned(),
@@ -83,13 +89,13 @@ impl Connection {
         // Until the reply is in, a dropped future leaves a connection that nobody may use again.
         self.broken = true;
         let limit = self.limit + block;
-        let reply = timeout(limit, self.exchange()).await.map_err(|_| {
+        let frame = timeout(limit, self.exchange()).await.map_err(|_| {
             StoreError::Unavailable(format!("no answer from redis within {limit:?}"))
         })??;
         self.broken = false;
-        match reply {
-            Reply::Error(error) => Err(from_reply(&String::from_utf8_lossy(&error))),
-            reply => Ok(reply),
+        match frame.strip_prefix(b"-") {
+            Some(error) => Err(from_reply(String::from_utf8_lossy(error).trim_end())),
+            None => Ok(frame),
         }
     }
 
@@ -106,7 +112,8 @@ impl Connection {
             let mut replies = Vec::with_capacity(n);
             self.send().await?;
             for _ in 0..n {
-                replies.push(self.receive().await?);
+                let frame = self.receive().await?;
+                replies.push(decode(&frame).map_err(|e| StoreError::Bug(e.to_string()))?);
             }
             Ok(replies)
         };
@@ -117,7 +124,7 @@ impl Connection {
         replies
     }
 
-    async fn exchange(&mut self) -> Result<Reply> {
+    async fn exchange(&mut self) -> Result<Bytes> {
         self.send().await?;
         self.receive().await
     }
@@ -134,7 +141,7 @@ impl Connection {
             .map_err(|e| lost("write to redis", &e))
     }
 
-    async fn receive(&mut self) -> Result<Reply> {
+    async fn receive(&mut self) -> Result<Bytes> {
         let mut scan = Scan::up_to(self.reply_max);
         loop {
             if let Some(n) = scan
@@ -145,7 +152,7 @@ impl Connection {
                 if self.input.is_empty() {
                     self.input = BytesMut::with_capacity(BUFFER);
                 }
-                return decode(frame).map_err(|e| StoreError::Bug(e.to_string()));
+                return Ok(frame);
             }
             self.input.reserve(BUFFER);
             let n = self

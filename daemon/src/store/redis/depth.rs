@@ -187,7 +187,7 @@ fn stage(names: &crate::store::StageLayout, told: &Told, book: &Book) -> StageDe
 
     let name = &names.name;
     let field = |what: &str| book.count(&format!("{name}:{what}"));
-    let base = book.signed(&format!("base:{name}"));
+    let base = book.signed(&format!("base:{name}")) + book.signed(&format!("readded:{name}"));
     let came = if names.reads_source {
         told.added
     } else {
@@ -204,18 +204,39 @@ fn stage(names: &crate::store::StageLayout, told: &Told, book: &Book) -> StageDe
         - dead;
 
     // Trimmed unread by somebody else: the server's lag stays above 0 for ever. What is left is what is undelivered, and
-    // the rest is lost; the janitor books it and heals the lag, until then it is told from here.
-    let mut unbooked = 0;
-    let lag = match (group, told.first) {
-        (None, _) => Lag::Unknown,
-        (Some(_), first) if first.is_none_or(|first| first > delivered) => {
-            let length = if first.is_none() { 0 } else { told.length };
-            unbooked = u64::try_from(left).unwrap_or(0).saturating_sub(length);
-            Lag::Known(length)
+    // the rest is lost (missed by the ledger and not read by the group); the janitor books it and heals the lag, until
+    // then it is told from here.
+    let read = group
+        .and_then(|g| number(g, b"entries-read"))
+        .and_then(|n| i64::try_from(n).ok());
+    let missed = |n_there: u64| {
+        // From a stream that nothing was taken out of nothing is lost: somebody moved the group over what it skipped.
+        if i64::try_from(told.length) == Ok(told.added) {
+            return 0;
         }
+        let n_there = i64::try_from(n_there).unwrap_or(i64::MAX);
+        // From a stream that nothing was taken out of nothing is lost: somebody moved the group over what it skipped.
+        let whole = i64::try_from(told.length) == Ok(told.added);
+        let unread = match read {
+            _ if whole => 0,
+            Some(read) => told.added - read,
+            None => i64::MAX,
+        };
+        u64::try_from(left.min(unread).saturating_sub(n_there)).unwrap_or(0)
+    };
+    let mut unbooked = 0;
+    let lag = match (group, told.first_undelivered) {
+        (None, _) => Lag::Unknown,
         // Also after the server loaded its append-only file, when its own figure is wrong.
-        (Some(_), _) if delivered == told.last => Lag::Known(0),
-        (Some(_), _) => match server_lag {
+        (Some(_), None) => {
+            unbooked = missed(0);
+            Lag::Known(0)
+        }
+        (Some(_), first) if first == told.first => {
+            unbooked = missed(told.length);
+            Lag::Known(told.length)
+        }
+        (Some(_), Some(_)) => match server_lag {
             Some(lag) => Lag::Known(lag),
             None => u64::try_from(left).map_or(Lag::Unknown, Lag::Estimate),
         },
@@ -270,11 +291,17 @@ fn whole(layout: &Layout, stages: &[StageDepth], book: &Book) -> Ledger {
     for (names, stage) in layout.stages.iter().zip(stages) {
         let line = &stage.ledger;
         if names.reads_source {
+            let accepted = i64::try_from(line.accepted).unwrap_or(i64::MAX);
             if first_source {
-                sum.accepted = line.accepted + at_door;
+                // Entries added again for other readers of the source are no new ones.
+                let others =
+                    book.signed("readded") - book.signed(&format!("readded:{}", names.name));
+                let new = u64::try_from(accepted - others).unwrap_or(0);
+                sum.accepted = new + at_door;
+                sum.spawned += accepted - i64::try_from(new).unwrap_or(i64::MAX);
                 first_source = false;
             } else {
-                sum.spawned += i64::try_from(line.accepted).unwrap_or(i64::MAX);
+                sum.spawned += accepted;
             }
         }
         sum.spawned += book.signed(&format!("{}:spawned", names.name));

@@ -3,11 +3,12 @@
 //! Cost per record: no allocation beyond the counters' names, about 60 bytes on the wire; per batch one msgpack blob.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 
 use bytes::Bytes;
 
 use crate::effect::Counter;
-use crate::record::{FIELDS_MAX, Fields};
+use crate::record::{EntryId, FIELDS_MAX, Fields};
 use crate::store::{Commit, Outcome, StageLayout};
 
 /// What `commit.lua` takes as ARGV 4, 9 and 10.
@@ -44,16 +45,17 @@ pub(super) fn encode(commit: &Commit, stage: &StageLayout, dedupe: bool, discard
     let entries = &commit.entries;
     let mut counts = Deltas::default();
     let mut sessions = Deltas::default();
-    let mut parts: Vec<Vec<(bool, usize, i64)>> = Vec::with_capacity(entries.len());
+    // Deltas of all entries in a row, and where those of each end.
+    let mut parts: Vec<(bool, usize, i64)> = Vec::with_capacity(entries.len() * 5);
+    let mut ends = Vec::with_capacity(entries.len());
     let mut kinds = String::with_capacity(entries.len());
     let mut forwards = false;
     for entry in entries {
-        let mut part = Vec::new();
         kinds.push(match &entry.outcome {
             Outcome::Apply(_) if discard => 'x',
             Outcome::Apply(effects) => {
                 for (counter, by) in &effects.adds {
-                    part.push(match counter {
+                    parts.push(match counter {
                         Counter::Count(name) => (true, counts.add(name, *by), *by),
                         Counter::Session(name) => (false, sessions.add(name, *by), *by),
                     });
@@ -66,14 +68,14 @@ pub(super) fn encode(commit: &Commit, stage: &StageLayout, dedupe: bool, discard
             Outcome::Dead(_) => 'd',
             Outcome::Retry { .. } => 'r',
         });
-        parts.push(part);
+        ends.push(parts.len());
     }
 
     let mut batch = Writer::default();
     batch.array(8);
     batch.array(entries.len());
     for entry in entries {
-        batch.text(entry.id.to_string().as_bytes());
+        batch.id(entry.id);
     }
     batch.text(kinds.as_bytes());
     let window = dedupe && stage.reads_source;
@@ -98,7 +100,10 @@ pub(super) fn encode(commit: &Commit, stage: &StageLayout, dedupe: bool, discard
 
     let mut packed = Writer::default();
     packed.array(entries.len());
-    for part in &parts {
+    let mut begin = 0;
+    for end in ends {
+        let part = &parts[begin..end];
+        begin = end;
         packed.array(part.len() * 2);
         for (is_count, at, by) in part {
             // Lua counts from 1; sessions follow the counts.
@@ -301,6 +306,16 @@ impl Writer {
         let Ok(_) = rmp::encode::write_sint(&mut self.bytes, n) else {
             unreachable!("a vector takes every byte")
         };
+    }
+
+    /// An entry id as text, without a text of its own in between.
+    fn id(&mut self, id: EntryId) {
+        // Two numbers of at most 20 digits and a dash.
+        let mut text = [0_u8; 41];
+        let mut rest = &mut text[..];
+        let written = write!(rest, "{id}").map(|()| rest.len());
+        let n_left = written.expect("the longest id fits");
+        self.text(&text[..text.len() - n_left]);
     }
 
     /// Lua counts from 1.

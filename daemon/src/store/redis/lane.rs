@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::connection::Connection;
 use super::encode::{encode, parse_retry};
 use super::keys::Keys;
-use super::resp::{BATCH_MAX, REPLY_MAX, Reply};
+use super::resp::{BATCH_MAX, Cursor, REPLY_MAX, Reply};
 use super::scripts::{self, Script};
 use crate::record::{EntryId, Fields, Record};
 use crate::store::{
@@ -32,13 +32,20 @@ pub(super) struct Lane {
 pub(super) struct RedisReader(pub(super) Lane);
 pub(super) struct RedisWriter(pub(super) Lane);
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is made for map_err, which hands over the error"
+)]
 pub(super) fn bad(error: impl ToString) -> StoreError {
     StoreError::Bug(error.to_string())
 }
 
 pub(super) fn id_of(reply: Reply) -> Result<EntryId> {
-    let bytes = reply.bytes().map_err(bad)?;
-    std::str::from_utf8(&bytes)
+    parse_id(&reply.bytes().map_err(bad)?)
+}
+
+fn parse_id(bytes: &[u8]) -> Result<EntryId> {
+    std::str::from_utf8(bytes)
         .ok()
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| bad(format!("\"{}\" is no entry id", bytes.escape_ascii())))
@@ -66,23 +73,35 @@ pub(super) fn entry_of(reply: Reply) -> Result<(EntryId, Option<Fields>)> {
     Ok((id, fields))
 }
 
-/// The entries of an XREADGROUP or XREAD of one stream; a timeout is an empty list.
-fn entries_of(reply: Reply) -> Result<Vec<(EntryId, Option<Fields>)>> {
-    let Some(stream) = reply.items().map_err(bad)?.into_iter().next() else {
+/// The entries of an XREADGROUP or XREAD of one stream; a timeout is an empty list. Every event passes here, so the reply
+/// is walked over and not made into a tree first.
+fn entries_of(frame: &Bytes) -> Result<Vec<(EntryId, Option<Fields>)>> {
+    let mut reply = Cursor::new(frame);
+    if reply.array().map_err(bad)?.unwrap_or(0) == 0 {
         return Ok(Vec::new());
-    };
-    let entries = stream
-        .items()
-        .map_err(bad)?
-        .into_iter()
-        .nth(1)
-        .unwrap_or(Reply::Nil);
-    entries
-        .items()
-        .map_err(bad)?
-        .into_iter()
-        .map(entry_of)
-        .collect()
+    }
+    // The stream's name and its entries.
+    reply.array().map_err(bad)?;
+    reply.bulk().map_err(bad)?;
+    let n_entries = reply.array().map_err(bad)?.unwrap_or(0);
+    let mut entries = Vec::with_capacity(reply.bounded(n_entries));
+    for _ in 0..n_entries {
+        reply.array().map_err(bad)?;
+        let id = parse_id(&reply.bulk().map_err(bad)?)?;
+        let fields = match reply.array().map_err(bad)? {
+            None => None,
+            Some(n_words) => {
+                let mut fields = Vec::with_capacity(reply.bounded(n_words) / 2);
+                for _ in 0..n_words / 2 {
+                    let name = reply.bulk().map_err(bad)?;
+                    fields.push((name, reply.bulk().map_err(bad)?));
+                }
+                Some(fields)
+            }
+        };
+        entries.push((id, fields));
+    }
+    Ok(entries)
 }
 
 #[async_trait]
@@ -103,7 +122,7 @@ impl Reader for RedisReader {
             &lane.keys.stream,
             &from,
         ]);
-        let entries = entries_of(lane.connection.call(Duration::ZERO).await?)?;
+        let entries = entries_of(&lane.connection.call_undecoded(Duration::ZERO).await?)?;
         let next = (entries.len() == n_records_max)
             .then(|| entries.last().map(|(id, _)| *id))
             .flatten();
@@ -214,7 +233,7 @@ impl Reader for RedisReader {
                 ">",
             ]);
         }
-        let entries = entries_of(lane.connection.call(block).await?)?;
+        let entries = entries_of(&lane.connection.call_undecoded(block).await?)?;
         let entries = entries
             .into_iter()
             .filter_map(|(id, fields)| {

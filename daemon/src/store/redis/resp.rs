@@ -3,7 +3,7 @@
 //! The redis crate decodes an XREADGROUP reply into a tree of owned values, which costs twelve times as much client CPU
 //! as this (engine.md section 2). Only what the hot loop needs is here; everything else uses the redis crate.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 /// A reply, its bytes shared with the read buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +122,15 @@ fn find_crlf(bytes: &[u8]) -> Option<usize> {
 }
 
 fn number(bytes: &[u8]) -> Result<i64, BadReply> {
+    let (digits, sign) = match bytes.split_first() {
+        Some((b'-', digits)) => (digits, -1),
+        _ => (bytes, 1),
+    };
+    // 18 digits always fit; what is longer is not on the hot path.
+    if (1..=18).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) {
+        let digits = digits.iter();
+        return Ok(sign * digits.fold(0, |n, digit| n * 10 + i64::from(digit - b'0')));
+    }
     std::str::from_utf8(bytes)
         .ok()
         .and_then(|text| text.parse().ok())
@@ -134,43 +143,108 @@ fn number(bytes: &[u8]) -> Result<i64, BadReply> {
 }
 
 /// Decodes one whole reply; `frame` is exactly what [`Scan`] measured.
-pub(super) fn decode(mut frame: Bytes) -> Result<Reply, BadReply> {
-    decode_at(&mut frame, 0)
+pub(super) fn decode(frame: &Bytes) -> Result<Reply, BadReply> {
+    Cursor::new(frame).reply(0)
 }
 
-fn decode_at(frame: &mut Bytes, depth: usize) -> Result<Reply, BadReply> {
-    if depth > DEPTH_MAX {
-        return Err(BadReply("a reply nested too deep".to_owned()));
+/// Walks over one whole reply without a copy. For replies of a known and frequent shape it saves the tree of [`Reply`]s;
+/// only strings that are asked for count a reference to the frame.
+pub(super) struct Cursor<'a> {
+    frame: &'a Bytes,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(frame: &'a Bytes) -> Self {
+        Self { frame, at: 0 }
     }
-    let end = find_crlf(frame).ok_or_else(|| BadReply("a cut reply".to_owned()))?;
-    let line = frame.split_to(end);
-    frame.advance(2);
-    let rest = line.slice(1.min(line.len())..);
-    match line.first() {
-        Some(b'+') => Ok(Reply::Simple(rest)),
-        Some(b'-') => Ok(Reply::Error(rest)),
-        Some(b':') => Ok(Reply::Int(number(&rest)?)),
-        Some(b'$') => match usize::try_from(number(&rest)?) {
-            Err(_) => Ok(Reply::Nil),
-            Ok(n) if frame.len() >= n + 2 => {
-                let data = frame.split_to(n);
-                frame.advance(2);
-                Ok(Reply::Bulk(data))
-            }
-            Ok(_) => Err(BadReply("a cut string".to_owned())),
-        },
-        Some(b'*') => match usize::try_from(number(&rest)?) {
-            Err(_) => Ok(Reply::Nil),
-            Ok(n) => {
-                // Never trust a length with memory: what is really there bounds it.
-                let mut items = Vec::with_capacity(n.min(frame.len() / 4 + 1));
+
+    /// A header line: its kind, and where the rest of it is.
+    fn line(&mut self) -> Result<(u8, std::ops::Range<usize>), BadReply> {
+        let cut = || BadReply("a cut reply".to_owned());
+        let end =
+            self.at + find_crlf(self.frame.get(self.at..).ok_or_else(cut)?).ok_or_else(cut)?;
+        let kind = *self
+            .frame
+            .get(self.at)
+            .filter(|_| end > self.at)
+            .ok_or_else(|| BadReply("a reply of unknown kind".to_owned()))?;
+        let rest = self.at + 1..end;
+        self.at = end + 2;
+        Ok((kind, rest))
+    }
+
+    /// The length of an array; nil is `None`.
+    pub(super) fn array(&mut self) -> Result<Option<usize>, BadReply> {
+        match self.line()? {
+            (b'*', rest) => Ok(usize::try_from(number(&self.frame[rest])?).ok()),
+            // Nil as RESP2 says it for strings.
+            (b'$', rest) if &self.frame[rest.clone()] == b"-1" => Ok(None),
+            (kind, _) => Err(BadReply(format!(
+                "a reply of kind {:?} where a list belongs",
+                char::from(kind)
+            ))),
+        }
+    }
+
+    /// How many items of an array are worth a place beforehand: never trust a length with memory, what is really there
+    /// bounds it.
+    pub(super) fn bounded(&self, n: usize) -> usize {
+        n.min((self.frame.len() - self.at.min(self.frame.len())) / 4 + 1)
+    }
+
+    /// A string.
+    pub(super) fn bulk(&mut self) -> Result<Bytes, BadReply> {
+        match self.line()? {
+            (b'$', rest) => self
+                .string(rest)?
+                .ok_or_else(|| BadReply("nothing where a string belongs".to_owned())),
+            (kind, _) => Err(BadReply(format!(
+                "a reply of kind {:?} where a string belongs",
+                char::from(kind)
+            ))),
+        }
+    }
+
+    /// The string whose header is `header`; nil is `None`.
+    fn string(&mut self, header: std::ops::Range<usize>) -> Result<Option<Bytes>, BadReply> {
+        let Ok(n) = usize::try_from(number(&self.frame[header])?) else {
+            return Ok(None);
+        };
+        let begin = self.at;
+        let end = begin
+            .checked_add(n)
+            .filter(|end| {
+                end.checked_add(2)
+                    .is_some_and(|end| end <= self.frame.len())
+            })
+            .ok_or_else(|| BadReply("a cut string".to_owned()))?;
+        self.at = end + 2;
+        Ok(Some(self.frame.slice(begin..end)))
+    }
+
+    fn reply(&mut self, depth: usize) -> Result<Reply, BadReply> {
+        if depth > DEPTH_MAX {
+            return Err(BadReply("a reply nested too deep".to_owned()));
+        }
+        let (kind, rest) = self.line()?;
+        match kind {
+            b'+' => Ok(Reply::Simple(self.frame.slice(rest))),
+            b'-' => Ok(Reply::Error(self.frame.slice(rest))),
+            b':' => Ok(Reply::Int(number(&self.frame[rest])?)),
+            b'$' => Ok(self.string(rest)?.map_or(Reply::Nil, Reply::Bulk)),
+            b'*' => {
+                let Ok(n) = usize::try_from(number(&self.frame[rest])?) else {
+                    return Ok(Reply::Nil);
+                };
+                let mut items = Vec::with_capacity(self.bounded(n));
                 for _ in 0..n {
-                    items.push(decode_at(frame, depth + 1)?);
+                    items.push(self.reply(depth + 1)?);
                 }
                 Ok(Reply::Array(items))
             }
-        },
-        _ => Err(BadReply("a reply of unknown kind".to_owned())),
+            _ => Err(BadReply("a reply of unknown kind".to_owned())),
+        }
     }
 }
 
@@ -276,7 +350,7 @@ mod tests {
         let mut scan = Scan::up_to(REPLY_MAX);
         match scan.advance(bytes)? {
             None => Ok(None),
-            Some(n) => decode(Bytes::copy_from_slice(&bytes[..n])).map(Some),
+            Some(n) => decode(&Bytes::copy_from_slice(&bytes[..n])).map(Some),
         }
     }
 

@@ -21,6 +21,8 @@ local m = cmsgpack.unpack(ARGV[9])
 local ids, kinds, events, counts, sessions = m[1], m[2], m[3], m[4], m[5]
 local children, dead, retries = m[6], m[7], m[8]
 local n = #ids
+local kind_of = {string.byte(kinds, 1, n)}
+local APPLIED, FILTERED, LATE, DISCARDED, DEAD_LETTERED, RETRIED = string.byte('aflxdr', 1, 6)
 
 -- 1. Read only.
 local wrong = check_types({S, 'stream', LEDGER, 'hash', COUNTS, 'hash', KEYS[4], 'hash', KEYS[5], 'hash', KEYS[6], 'hash',
@@ -40,7 +42,7 @@ local function sums(key, list)
   local old = call('HMGET', key, unpack(fields))
   for i = 1, #fields do
     local value = old[i] or '0'
-    if not string.match(value, '^%-?%d+$') or #value > 15 then
+    if not string.find(value, '^%-?%d+$') or #value > 15 then
       return nil, redis.error_reply('BROKEN field "' .. fields[i] .. '" of "' .. key .. '" is no integer of at most 15 digits')
     end
     local new = tonumber(value) + list[2 * i]
@@ -64,19 +66,23 @@ if #sessions > 0 then
   local current, older = KEYS[4 + generation], KEYS[5 - generation]
   for i = 1, #sessions, 2 do session_fields[#session_fields + 1] = sessions[i] end
   local have = swap and {} or call('HMGET', current, unpack(session_fields))
-  session_older = call('HMGET', older, unpack(session_fields))
+  -- Most of the time there is no older generation, and asking for each field would cost as much as for the current one.
+  if call('EXISTS', older) == 1 then session_older = call('HMGET', older, unpack(session_fields)) end
   for i = 1, #session_fields do
-    session_values[i] = (tonumber(have[i] or '0') or 0) + (tonumber(session_older[i] or '0') or 0) + sessions[2 * i]
+    local value = sessions[2 * i]
+    if have[i] then value = value + (tonumber(have[i]) or 0) end
+    if session_older[i] then value = value + (tonumber(session_older[i]) or 0) end
+    session_values[i] = value
   end
   state.swap_sessions = swap
 end
 
 -- The id window: an entry is a duplicate if and only if its event id is known with another entry id.
 local seen_generation = tonumber(state[2] or '0')
-local known, known_older
+local known, known_older = {}, {}
 if window_on then
-  known = call('HMGET', KEYS[6], unpack(events))
-  known_older = call('HMGET', KEYS[7], unpack(events))
+  if call('EXISTS', KEYS[6]) == 1 then known = call('HMGET', KEYS[6], unpack(events)) end
+  if call('EXISTS', KEYS[7]) == 1 then known_older = call('HMGET', KEYS[7], unpack(events)) end
 end
 
 -- Settled before: ids below `low`, and those in the spans of the last commits. A span is a field "from to" with the ids
@@ -109,48 +115,55 @@ local function settled_before(id, among)
   return false
 end
 
--- 2. Acknowledge one by one.
+-- 2. Acknowledge one by one. Calls cost most here, so what an entry needs beside its XACK is done for all at once.
 local reply, dropped = {}, {}
-local new_events, settled = {}, {}
-local n_duplicate = 0
+local new_events, settled, finished = {}, {}, {}
+local n_settled, n_finished = 0, 0
+local n_duplicate, n_dropped = 0, 0
 local batch_known = {}
 for i = 1, n do
-  local id, kind = ids[i], string.sub(kinds, i, i)
+  local id = ids[i]
   local code = nil
-  if kind == 'r' then
+  if kind_of[i] == RETRIED then
     if #call('XPENDING', S, group, id, id, 1, consumer) == 0 then code = repeated and 'S' or 'N' end
   else
     local was_settled = suspicious and settled_before(id, close)
     if call('XACK', S, group, id) == 0 then
       code = (repeated or was_settled) and 'S' or 'N'
-    elseif was_settled then
-      code = 'R'
     else
-      settled[#settled + 1] = id
-      if window_on and events[i] ~= '' then
-        local event = events[i]
-        local first_entry = batch_known[event] or known[i] or known_older[i]
-        if first_entry and first_entry ~= id then
-          code = 'D'
-          n_duplicate = n_duplicate + 1
-        elseif not first_entry then
-          batch_known[event] = id
-          new_events[#new_events + 1] = event
-          new_events[#new_events + 1] = id
+      n_finished = n_finished + 1
+      finished[n_finished] = id
+      if was_settled then
+        code = 'R'
+      else
+        n_settled = n_settled + 1
+        settled[n_settled] = id
+        if window_on and events[i] ~= '' then
+          local event = events[i]
+          local first_entry = batch_known[event] or known[i] or known_older[i]
+          if first_entry and first_entry ~= id then
+            code = 'D'
+            n_duplicate = n_duplicate + 1
+          elseif not first_entry then
+            batch_known[event] = id
+            new_events[#new_events + 1] = event
+            new_events[#new_events + 1] = id
+          end
         end
       end
     end
-    if code ~= 'N' and code ~= 'S' then call('HDEL', RETRY, id) end
   end
   if code then
     reply[#reply + 1] = i - 1
     reply[#reply + 1] = code
     dropped[i] = true
+    n_dropped = n_dropped + 1
   end
 end
+if n_finished > 0 and call('EXISTS', RETRY) == 1 then call('HDEL', RETRY, unpack(finished)) end
 
 -- 3. Effects, without those of entries that fell out.
-if #reply > 0 then
+if n_dropped > 0 then
   local parts = cmsgpack.unpack(ARGV[10])
   local n_counts = #count_fields
   for i = 1, n do
@@ -164,17 +177,17 @@ if #reply > 0 then
     end
   end
 end
-if #count_fields > 0 and #reply < n then
+if #count_fields > 0 and n_dropped < n then
   local set = {}
   for i = 1, #count_fields do
     set[2 * i - 1] = count_fields[i]
-    set[2 * i] = digits(count_values[i])
+    set[2 * i] = integer(count_values[i])
   end
   set[#set + 1] = 'last_updated'
   set[#set + 1] = digits(now)
   call('HSET', COUNTS, unpack(set))
 end
-if #session_fields > 0 and #reply < n then
+if #session_fields > 0 and n_dropped < n then
   local current, older = KEYS[4 + generation], KEYS[5 - generation]
   if state.swap_sessions then
     call('UNLINK', current)
@@ -184,7 +197,7 @@ if #session_fields > 0 and #reply < n then
   for i = 1, #session_fields do
     if session_values[i] > 0 then
       set[#set + 1] = session_fields[i]
-      set[#set + 1] = digits(session_values[i])
+      set[#set + 1] = integer(session_values[i])
       if session_older[i] then gone[#gone + 1] = session_fields[i] end
     end
   end
@@ -196,8 +209,8 @@ local booked = {ended = 0, forwarded = 0, filtered = 0, late = 0, discarded = 0,
 local n_emitted = 0
 for i = 1, n do
   if not dropped[i] then
-    local kind = string.sub(kinds, i, i)
-    if kind == 'a' then
+    local kind = kind_of[i]
+    if kind == APPLIED then
       local list = children[i]
       if list then
         for c = 1, #list do call('XADD', OUT, '*', unpack(list[c])) end
@@ -207,14 +220,14 @@ for i = 1, n do
       else
         booked.ended = booked.ended + 1
       end
-    elseif kind == 'f' then booked.filtered = booked.filtered + 1
-    elseif kind == 'l' then booked.late = booked.late + 1
-    elseif kind == 'x' then booked.discarded = booked.discarded + 1
-    elseif kind == 'd' then
+    elseif kind == RETRIED then
+      call('HSET', RETRY, ids[i], retries[i])
+    elseif kind == DEAD_LETTERED then
       call('XADD', DEAD, '*', '_stage', stage, '_stream', S, '_id', ids[i], unpack(dead[i]))
       booked.dead = booked.dead + 1
-    elseif kind == 'r' then
-      call('HSET', RETRY, ids[i], retries[i])
+    elseif kind == FILTERED then booked.filtered = booked.filtered + 1
+    elseif kind == LATE then booked.late = booked.late + 1
+    elseif kind == DISCARDED then booked.discarded = booked.discarded + 1
     end
   end
 end
@@ -239,7 +252,10 @@ end
 
 -- 5. The settled mark: every delivered id below the oldest pending one is settled.
 if #settled > 0 then
+  -- The last entry acknowledged here, not the last of the batch: after the group was made anew an old batch may hold
+  -- entries that this group has not delivered yet.
   local mark
+  last = settled[#settled]
   summary = call('XPENDING', S, group)
   if summary[1] == 0 then mark = after(last) else mark = summary[2] end
   if mark and (not low or below(low, mark)) then
@@ -263,6 +279,9 @@ if #settled > 0 then
     for i = 2, #kept do
       if below(limit, kept[i].to) then limit = kept[i].to end
     end
+    -- Not past what this group has delivered: entries that were pending when it was re-created come again.
+    local found = group_of(S, group)
+    if found and below(found['last-delivered-id'], limit) then limit = found['last-delivered-id'] end
     if #rows == 1000 and below(rows[1000][1], limit) then limit = before(rows[1000][1]) end
     local from, set = low, {}
     for i = 1, #rows do

@@ -18,6 +18,9 @@ end
 
 local function digits(n) return string.format('%.0f', n) end
 
+-- The same for what fits 53 bits, without the cost of formatting a floating-point number.
+local function integer(n) return string.format('%d', n) end
+
 -- The next greater id; nil where the sequence does not fit a Lua number exactly.
 local function after(id)
   local ms, seq = split(id)
@@ -87,6 +90,12 @@ local function settled_of(ledger, stage)
     sum = sum + tonumber(call('HGET', ledger, stage .. ':' .. name) or '0')
   end
   return sum
+end
+
+-- Where a stage's count of entries begins: its base, and entries that were added again for it by a redrive.
+local function base_of(ledger, stage)
+  local at = call('HMGET', ledger, 'base:' .. stage, 'readded:' .. stage)
+  return tonumber(at[1] or '0') + tonumber(at[2] or '0')
 end
 
 -- Books a pending entry whose payload is gone: acknowledged, `lost`, a row in the dead letters that does not count.

@@ -48,12 +48,14 @@ for i = 1, n_stages do
   local mark = tonumber(call('HGET', LEDGER, 'added:' .. stage) or '0')
 
   if base then
-    -- Known before: did the stream begin anew?
-    local anew = facts.added < mark or (low and below(after(facts.last) or facts.last, low))
+    -- Known before: did the stream begin anew? It may have grown again already. The old one held `low` or something below
+    -- it, so that either it still does or something was taken out of it.
+    local anew = facts.added < mark or (low and below(facts.last, before(low)))
+      or (low and facts.added == facts.length and (not facts.first or below(low, facts.first)))
     if anew then
       local settled = settled_of(LEDGER, stage)
       local accepted
-      if reads_source then accepted = mark - tonumber(base) else accepted = emitted - tonumber(base) end
+      accepted = (reads_source and mark or emitted) - base_of(LEDGER, stage)
       if accepted < settled then accepted = settled end
       local lost = accepted - settled
       if not reads_source then
@@ -61,7 +63,7 @@ for i = 1, n_stages do
         lost = lost - facts.length
         if lost < 0 then lost = 0 end
       else
-        call('HSET', LEDGER, 'base:' .. stage, digits(-accepted))
+        call('HSET', LEDGER, 'base:' .. stage, digits(-accepted - tonumber(call('HGET', LEDGER, 'readded:' .. stage) or '0')))
       end
       if lost > 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
       call('DEL', settled_key)
@@ -101,23 +103,29 @@ for i = 1, n_stages do
     mended[#mended + 1] = {'group.adopted', stage, 'group "' .. group .. '" was there before; its ' .. digits(open) .. ' open entries count as accepted'}
   else
     -- A server that loaded its append-only file has forgotten how many entries the group has read, and tells a wrong lag
-    -- for ever. The ledger knows how many must be left; where they differ, they are counted.
+    -- for ever: too many, by all that was read since the figure was last set. The ledger knows how many must be left;
+    -- where they differ, they are counted. Where they are too many to be counted the wrong figure is taken away; the
+    -- ledger's is then told as an estimate until the janitor can count.
     -- What was trimmed unread is the janitor's: it books the loss.
     local came = reads_source and facts.added or emitted
-    local left = came - tonumber(base) - settled_of(LEDGER, stage) - found.pending
+    local left = came - base_of(LEDGER, stage) - settled_of(LEDGER, stage) - found.pending
     local whole = facts.first and not below(found['last-delivered-id'], facts.first)
     if whole and found.lag and found.lag ~= left then
       local actual = 0
       if found['last-delivered-id'] ~= facts.last then
-        actual = found.lag <= 200000 and count_from(stream, '(' .. found['last-delivered-id']) or nil
+        actual = left <= 200000 and count_from(stream, '(' .. found['last-delivered-id']) or nil
       end
-      if actual and actual ~= found.lag then
+      if not actual and found.lag > left then
+        call('XGROUP', 'SETID', stream, group, found['last-delivered-id'])
+      elseif actual and actual ~= found.lag then
         call('XGROUP', 'SETID', stream, group, found['last-delivered-id'], 'ENTRIESREAD', digits(facts.added - actual))
       end
     end
   end
-  if base and found and low and below(after(found['last-delivered-id']) or found['last-delivered-id'], low) then
-    call('XGROUP', 'SETID', stream, group, before(low))
+  if base and found and low and below(found['last-delivered-id'], before(low)) then
+    local rest = count_from(stream, low)
+    if rest then call('XGROUP', 'SETID', stream, group, before(low), 'ENTRIESREAD', digits(facts.added - rest))
+    else call('XGROUP', 'SETID', stream, group, before(low)) end
     mended[#mended + 1] = {'group.rewound', stage, 'group "' .. group .. '" had been set back to ' .. found['last-delivered-id'] .. '; moved on to ' .. before(low)}
   end
 end

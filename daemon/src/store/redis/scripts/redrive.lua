@@ -45,8 +45,9 @@ for i = at, #ARGV, 2 do
       call('HSET', REDRIVEN, id, code)
       call('HINCRBY', LEDGER, meta._stage .. ':dead', -1)
       if stage.parent == '' then
-        -- entries-added grew by one; `accepted` must not, for the stage that takes the entry back.
-        call('HINCRBY', LEDGER, 'base:' .. meta._stage, 1)
+        -- entries-added grew by one; `accepted` must not, neither of the stage that takes the entry back nor of the whole.
+        call('HINCRBY', LEDGER, 'readded:' .. meta._stage, 1)
+        call('HINCRBY', LEDGER, 'readded', 1)
         if ARGV[1] == '1' and event ~= '' then
           call('HDEL', KEYS[5 - generation], event)
           call('HSET', KEYS[4 + generation], event, code)
@@ -54,7 +55,7 @@ for i = at, #ARGV, 2 do
       elseif stage.readers > 1 then
         -- Emitted once more for the other readers, not for the one that takes it back.
         call('HINCRBY', LEDGER, 'emitted:' .. stage.stream, 1)
-        call('HINCRBY', LEDGER, 'base:' .. meta._stage, 1)
+        call('HINCRBY', LEDGER, 'readded:' .. meta._stage, 1)
         call('HINCRBY', LEDGER, stage.parent .. ':spawned', stage.readers - 1)
       end
     end
