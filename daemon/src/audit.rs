@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pipectl_shared::snapshot::{self, Page};
+use pipectl_shared::untrusted::escape_json;
 
 use self::chain::{chained, check, next_line};
 use crate::clock::Clock;
@@ -194,7 +195,8 @@ impl Log {
             result: clip(&act.result),
             hash: String::new(),
         };
-        let mut line = serde_json::to_string(&row)?;
+        // People read this file with cat: nothing that a caller named may move their cursor.
+        let mut line = escape_json(&serde_json::to_string(&row)?);
         line.truncate(line.len() - r#","hash":""}"#.len());
         let hash = chained(&self.last_hash, line.as_bytes());
         line.push_str(r#","hash":""#);

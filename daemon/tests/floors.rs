@@ -95,10 +95,20 @@ fn what_one_room_alone_may_know_stays_there() {
         ("redis::aio", &["store/redis/", "lookup/redis.rs"]),
         ("XREADGROUP", &["store/redis/"]),
         ("XACK", &["store/redis/"]),
-        ("SystemTime::now", &["clock.rs"]),
+        ("SystemTime", &["clock.rs"]),
+        ("UNIX_EPOCH", &["clock.rs"]),
+        ("Timestamp::now", &["clock.rs"]),
+        ("Zoned::now", &["clock.rs"]),
+        ("std::time::Instant", &[]),
         ("UnixListener", &["doors/"]),
         ("thread::sleep", &[]),
         ("unbounded_channel", &[]),
+        ("std::sync::mpsc::channel", &[]),
+        // Every task has an owner that joins it: a set, never the air.
+        ("tokio::spawn", &[]),
+        ("task::spawn(", &[]),
+        ("spawn_local", &[]),
+        ("thread::spawn", &[]),
     ];
     for (file, code) in all() {
         for (word, rooms) in table {
@@ -118,5 +128,42 @@ fn what_one_room_alone_may_know_stays_there() {
                 );
             }
         }
+    }
+}
+
+/// Folders with one item a file and a slice of them in `mod.rs`: `(folder, the slice's items, files that are no item)`.
+const GALLERIES: &[(&str, &str, &[&str])] = &[
+    ("operators", "KIND", &["mod", "operator", "names", "quote"]),
+    (
+        "commands",
+        "COMMAND",
+        &["mod", "command", "context", "check"],
+    ),
+];
+
+#[test]
+fn every_file_of_a_gallery_is_in_its_slice() {
+    let all = all();
+    for (folder, item, others) in GALLERIES {
+        let inside = |file: &str| {
+            let name = file.strip_prefix(folder)?.strip_prefix('/')?;
+            Some(name.strip_suffix(".rs")?.to_owned())
+        };
+        let (_, slice) = all
+            .iter()
+            .find(|(file, _)| inside(file).as_deref() == Some("mod"))
+            .unwrap();
+        let mut n_items = 0;
+        for name in all.iter().filter_map(|(file, _)| inside(file)) {
+            if others.contains(&name.as_str()) {
+                continue;
+            }
+            n_items += 1;
+            assert!(
+                slice.contains(&format!("{name}::{item}")),
+                "{folder}/{name}.rs is not in the slice of its gallery"
+            );
+        }
+        assert!(n_items > 0, "{folder} is empty");
     }
 }

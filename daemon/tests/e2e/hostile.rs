@@ -8,6 +8,7 @@ use pipectl_shared::untrusted::corpus::hostile;
 use serde_json::{Value, json};
 
 use crate::control::Control;
+use crate::foreign_redis::ForeignRedis;
 use crate::house::{House, QUIET, text, wait_for};
 
 /// Characters that may move the cursor, hide or turn text around. A joiner or a variation selector inside an emoji is
@@ -31,7 +32,11 @@ fn assert_clean(what: &str, bytes: &[u8]) {
 
 /// A connection of a foreign client.
 fn client(house: &House) -> redis::Connection {
-    redis::Client::open(format!("redis+unix://{}", house.redis_socket().display()))
+    client_at(&house.redis_socket())
+}
+
+fn client_at(socket: &Path) -> redis::Connection {
+    redis::Client::open(format!("redis+unix://{}", socket.display()))
         .and_then(|client| client.get_connection())
         .expect("connect to redis")
 }
@@ -414,10 +419,19 @@ fn rss(pid: u32) -> u64 {
         * 1024
 }
 
+/// A daemon on a server that writes nothing to a disk: hundreds of megabytes are about our memory, not about its disk.
+fn with_room_for_giants() -> (ForeignRedis, House, redis::Connection) {
+    let server = ForeignRedis::start(&["--appendonly", "no", "--maxmemory", "0"]);
+    let mut house = House::new(QUIET);
+    house.on(&server.url()).start();
+    house.wait_healthy();
+    let foreign = client_at(&server.socket());
+    (server, house, foreign)
+}
+
 #[test]
 fn giants_die_alone_in_bounded_memory() {
-    let house = House::quiet();
-    let mut foreign = client(&house);
+    let (_server, house, mut foreign) = with_room_for_giants();
     let entry = |id: &[u8], more: &Pairs| {
         let mut fields = pairs(&[
             ("event_id", id),
@@ -504,18 +518,11 @@ fn giants_die_alone_in_bounded_memory() {
 
 #[test]
 fn a_batch_of_giants_is_worked_one_by_one_in_bounded_memory() {
-    let house = House::quiet();
-    let mut foreign = client(&house);
-    redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("maxmemory")
-        .arg(0)
-        .query::<()>(&mut foreign)
-        .unwrap();
+    let (_server, house, mut foreign) = with_room_for_giants();
     house.json(&["pause", "enrich"]);
     let before = rss(house.pid());
-    let blob = vec![b'x'; 64 << 20];
-    for n in 0..6_u32 {
+    let blob = vec![b'x'; 5 << 20];
+    for n in 0..60_u32 {
         let id = n.to_string();
         xadd(
             &mut foreign,
@@ -532,10 +539,15 @@ fn a_batch_of_giants_is_worked_one_by_one_in_bounded_memory() {
     let ledger = house.settled();
     assert_eq!(
         (&ledger["dead"], &ledger["balanced"]),
-        (&json!(6), &json!(true)),
+        (&json!(60), &json!(true)),
         "{ledger}"
     );
     // Together they are more than a batch may bring.
+    assert!(
+        house.whole_log().contains("a reply of over 256 MiB"),
+        "{}",
+        house.log()
+    );
     let grown = rss(house.pid()) - before;
     assert!(grown < 768 << 20, "grew by {} MiB", grown >> 20);
     wait_for("the trouble to be over", || {
@@ -698,22 +710,22 @@ fn clients_beyond_the_limit_are_refused_politely_and_come_in_when_others_leave()
     });
 }
 
-/// A user without a name in a group of ours, by the group's number; the groups are made in a file system of the test's own.
-fn status_as(house: &House, gid: u32) -> std::process::Output {
+/// `pipectl ARGS` as a user without a name, with this group as its only one.
+fn pipectl_as(house: &House, gid: u32, args: &[&str]) -> std::process::Output {
     std::process::Command::new("setpriv")
-        .args([
-            "--reuid",
-            "54321",
-            "--regid",
-            &gid.to_string(),
-            "--clear-groups",
-        ])
+        .args(["--reuid", "54321", "--regid", &gid.to_string()])
+        .arg("--clear-groups")
         .arg(crate::house::pipectl_bin())
         .arg("--socket")
         .arg(house.socket())
-        .args(["pause", "enrich", "-o", "json"])
+        .args(args)
         .output()
         .expect("setpriv(1) is missing: apt-get install util-linux")
+}
+
+fn open_to(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+        .expect("change a mode");
 }
 
 #[test]
@@ -722,10 +734,7 @@ fn strangers_are_kept_out() {
         return;
     }
     let house = House::quiet();
-    let open = |path: &Path, mode| {
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-    };
-    let out = status_as(&house, 54_321);
+    let out = pipectl_as(&house, 54_321, &["status"]);
     assert_eq!(
         out.status.code(),
         Some(4),
@@ -733,13 +742,63 @@ fn strangers_are_kept_out() {
         text(&out)
     );
     // Somebody opened everything: the daemon still asks who it is.
-    open(house.path(), 0o755);
-    open(&house.socket(), 0o666);
-    let out = status_as(&house, 54_321);
-    assert_eq!(out.status.code(), Some(4), "{}", text(&out));
-    assert!(
-        text(&out).contains("may not use this socket"),
-        "{}",
-        text(&out)
+    open_to(house.path(), 0o755);
+    open_to(&house.socket(), 0o666);
+    for args in [["status"].as_slice(), &["pause", "enrich"]] {
+        let out = pipectl_as(&house, 54_321, args);
+        assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+        let said = text(&out);
+        assert!(said.contains("may not use this socket"), "{said}");
+    }
+    assert_eq!(house.json(&["status"])["state"], "running");
+}
+
+#[test]
+fn groups_tell_who_may_look_and_who_may_act() {
+    if !crate::full::may_mount("groups_tell_who_may_look_and_who_may_act") {
+        return;
+    }
+    const VIEWERS: u32 = 54_001;
+    const OPERATORS: u32 = 54_002;
+    let mut house = House::new(QUIET);
+    // The groups exist in the daemon's own view of the system only.
+    let groups = house.path().join("group");
+    let table = format!("root:x:0:\npipelined:x:{VIEWERS}:\npipelined-ops:x:{OPERATORS}:\n");
+    std::fs::write(&groups, table).expect("write the groups");
+    let groups = groups.display().to_string();
+    let bind = "mount --bind \"$1\" /etc/group && shift && exec \"$@\"";
+    house.wrap(&["unshare", "-m", "sh", "-c", bind, "sh", &groups]);
+    house.start();
+    house.wait_healthy();
+    open_to(house.path(), 0o755);
+    let mode = std::fs::metadata(house.socket()).expect("a socket");
+    assert_eq!(
+        std::os::unix::fs::MetadataExt::gid(&mode),
+        VIEWERS,
+        "members of pipelined can open it"
     );
+    // Operators that are no viewers come in where the folder and the socket let them.
+    open_to(&house.socket(), 0o666);
+
+    let code = |gid, args: &[&str]| {
+        let out = pipectl_as(&house, gid, args);
+        (out.status.code(), text(&out))
+    };
+    let table: [(&str, u32, &[&str], i32); 8] = [
+        ("a viewer looks", VIEWERS, &["status"], 0),
+        ("a viewer looks at data", VIEWERS, &["pending", "ls"], 0),
+        ("a viewer acts", VIEWERS, &["pause", "enrich"], 4),
+        ("a viewer stops the daemon", VIEWERS, &["down"], 4),
+        ("an operator looks", OPERATORS, &["status"], 0),
+        ("an operator acts", OPERATORS, &["pause", "enrich"], 0),
+        ("an operator undoes it", OPERATORS, &["resume", "enrich"], 0),
+        ("a stranger looks", 54_321, &["status"], 4),
+    ];
+    for (what, gid, args, wanted) in table {
+        let (got, said) = code(gid, args);
+        assert_eq!(got, Some(wanted), "{what}: {said}");
+    }
+    let audit = text(&house.pipectl(&["audit"]));
+    assert!(audit.contains("uid:54321"), "acts are signed: {audit}");
+    assert_eq!(house.json(&["status"])["state"], "running");
 }
