@@ -3,6 +3,8 @@
 //!
 //! No behaviour here. `None` is "unknown", never 0; every number says its unit in its name. Rates, ages and
 //! percentiles were computed once, in the daemon's sampler.
+//!
+//! Past 500 lines because it is one document, field by field with its unit; there is nothing else in it.
 
 use std::collections::BTreeMap;
 

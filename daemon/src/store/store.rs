@@ -2,6 +2,9 @@
 //!
 //! Three small seams: [`Reader`] and [`Writer`] belong to one worker each (own connections, no locks), [`Admin`] serves
 //! everything that is not the hot loop. Semantics: semantics.md sections 2 to 6, 11.
+//!
+//! Past 500 lines because it is the port as a whole, nearly all of it documentation: both stores and every caller are
+//! written against this one page.
 
 use std::sync::Arc;
 use std::time::Duration;

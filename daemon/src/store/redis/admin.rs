@@ -1,4 +1,6 @@
 //! Everything that is not the hot loop, over a few shared connections that are opened again and again.
+//!
+//! Past 500 lines because one trait has one `impl`: each method is a command or a script and the decoding of its reply.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
