@@ -88,7 +88,7 @@ impl Connection {
         }
         // Until the reply is in, a dropped future leaves a connection that nobody may use again.
         self.broken = true;
-        let limit = self.limit + block;
+        let limit = self.limit + block + self.out.allowance();
         let frame = timeout(limit, self.exchange()).await.map_err(|_| {
             StoreError::Unavailable(format!("no answer from redis within {limit:?}"))
         })??;
@@ -107,7 +107,7 @@ impl Connection {
             ));
         }
         self.broken = true;
-        let limit = self.limit;
+        let limit = self.limit + self.out.allowance();
         let all = async {
             let mut replies = Vec::with_capacity(n);
             self.send().await?;

@@ -335,6 +335,12 @@ impl Command {
         self.buffer.extend_from_slice(b"\r\n");
     }
 
+    /// What the deadline of a large command is longer by: a second for each 8 MiB, which a slow disk under an append-only
+    /// file still takes. Without it the commit of a giant entry would be cut off and repeated for ever.
+    pub(super) fn allowance(&self) -> std::time::Duration {
+        std::time::Duration::from_secs((self.buffer.len() >> 23) as u64)
+    }
+
     /// Takes what was written.
     pub(super) fn take(&mut self) -> BytesMut {
         self.buffer.split()
