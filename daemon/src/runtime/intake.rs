@@ -28,9 +28,13 @@ use crate::record::{Fields, event_id};
 use crate::sources::Generator;
 use crate::store::{Admin, Admission, StoreError};
 
-/// Least time between two looks at what is due: at high rates events go in batches of what five milliseconds bring, at
-/// low ones each goes alone at its time.
-const TICK: Duration = Duration::from_millis(5);
+/// Least time between two looks at what is due, at any rate and at high ones: what a tick brings goes in one batch, at low
+/// rates each event goes alone at its time. An event waits for its tick, and that is part of its latency.
+const TICK_MAX: Duration = Duration::from_millis(5);
+const TICK_MIN: Duration = Duration::from_millis(1);
+
+/// Events that are worth a call of their own: the tick is as long as these take to come, within its limits.
+const TICK_EVENTS: f64 = 10.0;
 
 /// Events a call, the store's limit of a step.
 const BATCH_MAX: u64 = 500;
@@ -206,7 +210,7 @@ impl Intake {
         if progress.n_unbooked > 0 {
             at_latest(progress.booked_at + BOOK_EVERY);
         }
-        let until = until.max(now + TICK);
+        let until = until.max(now + tick(self.rate));
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep_until(until) => {}
@@ -349,6 +353,12 @@ async fn in_time<T>(call: impl Future<Output = T>, stop: &CancellationToken) -> 
         answer = call => Some(answer),
         () = over => None,
     }
+}
+
+/// See [`TICK_MAX`].
+fn tick(rate: f64) -> Duration {
+    Duration::try_from_secs_f64(TICK_EVENTS / rate)
+        .map_or(TICK_MAX, |wanted| wanted.clamp(TICK_MIN, TICK_MAX))
 }
 
 #[cfg(test)]
