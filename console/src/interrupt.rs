@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::failure::Exit;
@@ -41,6 +41,33 @@ impl Interrupt {
     /// From now on the first Ctrl-C is only noted; for the rest of the process.
     pub(crate) fn cooperate(&self) {
         self.abrupt.store(false, Ordering::SeqCst);
+    }
+
+    /// Calls `tell` for each signal that asks the process to end (SIGINT, SIGTERM, SIGHUP) instead of ending it at once. For
+    /// the rest of the process; `tell` gets how many came so far.
+    ///
+    /// # Errors
+    /// When the system refuses handlers, a socket pair or a thread.
+    pub(crate) fn on_end(&self, tell: impl Fn(u32) + Send + 'static) -> std::io::Result<()> {
+        use std::io::Read as _;
+        self.cooperate();
+        let (mut heard, told) = std::os::unix::net::UnixStream::pair()?;
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::low_level::pipe::register(signal, told.try_clone()?)?;
+        }
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                let mut byte = [0_u8; 1];
+                let mut n = 0;
+                // Ends with the process: the writing end lives in the signal handlers.
+                while heard.read_exact(&mut byte).is_ok() {
+                    n += 1;
+                    tell(n);
+                }
+                drop(told);
+            })?;
+        Ok(())
     }
 
     /// Whether Ctrl-C came since [`Interrupt::cooperate`].

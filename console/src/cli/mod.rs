@@ -7,6 +7,7 @@ mod app;
 mod audit;
 mod completion;
 mod config;
+mod console;
 mod consumers;
 mod dead;
 mod down;
@@ -47,7 +48,9 @@ never 0; what does not apply is empty; k, M, G are thousands; `~` marks an estim
 Exit codes: 0 ok, 1 failed, 2 usage, 3 daemon not reachable, 4 refused (permission, read-only, policy, no confirmation), \
 5 partly done, 6 nothing matched (with --fail-empty), 7 timed out, 130 interrupted.
 
-Environment: PIPELINED_SOCKET (control socket), PIPELINED_DATA (data folder), NO_COLOR, COLUMNS.";
+Environment: PIPELINED_SOCKET (control socket), PIPELINED_DATA (data folder), NO_COLOR, COLUMNS; of the \
+console TERM, COLORTERM, LC_ALL, LC_CTYPE, LANG, SSH_CONNECTION (fewer frames), XDG_CONFIG_HOME (its settings file, \
+pipectl/config.toml), XDG_STATE_HOME (its exports).";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -61,6 +64,8 @@ Environment: PIPELINED_SOCKET (control socket), PIPELINED_DATA (data folder), NO
 struct Arguments {
     #[command(flatten)]
     globals: Globals,
+    #[command(flatten)]
+    console: console::Args,
     #[command(subcommand)]
     noun: Option<Noun>,
 }
@@ -146,6 +151,9 @@ pub(crate) fn run() -> u8 {
     };
     let app = App::new(arguments.globals);
     let verdict = match arguments.noun {
+        None if console::is_possible() && !app.globals.no_input => {
+            console::open(&app, &arguments.console)
+        }
         None => greet(&app),
         Some(noun) => dispatch(&app, noun),
     };

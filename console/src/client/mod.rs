@@ -34,14 +34,26 @@ const NOTIFICATIONS_MAX: usize = 1_024;
 /// Answers kept that belong to other requests than the one waited for; more than our own window is a lie of the peer.
 const ANSWERS_MAX: usize = 64;
 
+/// The writing half of a connection.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    writer: UnixStream,
+    next_id: u64,
+    timeout: Duration,
+}
+
+/// The reading half of a connection.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    reader: LineReader,
+}
+
 /// A connection after its greeting.
 #[derive(Debug)]
 pub(crate) struct Client {
-    writer: UnixStream,
-    reader: LineReader,
+    sender: Sender,
+    receiver: Receiver,
     hello: Hello,
-    next_id: u64,
-    timeout: Duration,
     notifications: VecDeque<Request>,
     answers: VecDeque<Response>,
 }
@@ -73,11 +85,13 @@ impl Client {
         };
         let hello = greeting(&line)?;
         Ok(Self {
-            writer,
-            reader,
+            sender: Sender {
+                writer,
+                next_id: 1,
+                timeout,
+            },
+            receiver: Receiver { reader },
             hello,
-            next_id: 1,
-            timeout,
             notifications: VecDeque::new(),
             answers: VecDeque::new(),
         })
@@ -94,7 +108,7 @@ impl Client {
         method: &'static str,
         params: impl Serialize,
     ) -> Result<T, ClientError> {
-        let timeout = self.timeout;
+        let timeout = self.sender.timeout;
         self.call_until(method, params, Deadline::after(timeout))
     }
 
@@ -115,33 +129,12 @@ impl Client {
         method: &'static str,
         params: impl Serialize,
     ) -> Result<u64, ClientError> {
-        let id = self.next_id;
-        self.next_id += 1;
-        let encode = |error: serde_json::Error| ClientError::Encode {
-            method,
-            why: error.to_string(),
-        };
-        let request = Request {
-            jsonrpc: "2.0".to_owned(),
-            id: Some(Value::from(id)),
-            method: method.to_owned(),
-            params: serde_json::to_value(params).map_err(encode)?,
-        };
-        let mut line = serde_json::to_vec(&request).map_err(encode)?;
-        if line.len() >= LINE_BYTES_MAX {
-            return Err(ClientError::Encode {
-                method,
-                why: format!("{} bytes are more than one line may have", line.len()),
-            });
-        }
-        line.push(b'\n');
-        // A peer that stops reading must not hold us for ever.
-        let io = |error| ClientError::from_io("send a request", error);
-        self.writer
-            .set_write_timeout(Some(self.timeout.max(Duration::from_millis(1))))
-            .map_err(io)?;
-        self.writer.write_all(&line).map_err(io)?;
-        Ok(id)
+        self.sender.send(method, params)
+    }
+
+    /// Parts the halves, for one thread that writes and one that reads. What was received and not taken is dropped.
+    pub(crate) fn split(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
     }
 
     /// Waits for the answer to request `id`. Notifications that come meanwhile are kept for [`Client::notification`].
@@ -233,12 +226,7 @@ impl Client {
     }
 
     fn receive(&mut self, deadline: Deadline) -> Result<(), ClientError> {
-        let line = self.reader.next(deadline)?;
-        let message: FromServer =
-            serde_json::from_slice(&line).map_err(|error| ClientError::Nonsense {
-                what: format!("a line that is no message: {error}"),
-            })?;
-        match message {
+        match self.receiver.next(deadline)? {
             FromServer::Notification(request) => {
                 if self.notifications.len() == NOTIFICATIONS_MAX {
                     self.notifications.pop_front();
@@ -263,6 +251,59 @@ impl Client {
             }
         }
         Ok(())
+    }
+}
+
+impl Sender {
+    /// Sends a request without waiting; returns its id, which its answer carries.
+    pub(crate) fn send(
+        &mut self,
+        method: &'static str,
+        params: impl Serialize,
+    ) -> Result<u64, ClientError> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let encode = |error: serde_json::Error| ClientError::Encode {
+            method,
+            why: error.to_string(),
+        };
+        let request = Request {
+            jsonrpc: "2.0".to_owned(),
+            id: Some(Value::from(id)),
+            method: method.to_owned(),
+            params: serde_json::to_value(params).map_err(encode)?,
+        };
+        let mut line = serde_json::to_vec(&request).map_err(encode)?;
+        if line.len() >= LINE_BYTES_MAX {
+            return Err(ClientError::Encode {
+                method,
+                why: format!("{} bytes are more than one line may have", line.len()),
+            });
+        }
+        line.push(b'\n');
+        // A peer that stops reading must not hold us for ever.
+        let io = |error| ClientError::from_io("send a request", error);
+        self.writer
+            .set_write_timeout(Some(self.timeout.max(Duration::from_millis(1))))
+            .map_err(io)?;
+        self.writer.write_all(&line).map_err(io)?;
+        Ok(id)
+    }
+
+    /// Ends the connection for both halves: a reader that blocks returns.
+    pub(crate) fn hang_up(&self) {
+        // It may be closed already, which is as good.
+        let _closed = self.writer.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Receiver {
+    /// The next message, at the latest at `deadline`.
+    pub(crate) fn next(&mut self, deadline: Deadline) -> Result<FromServer, ClientError> {
+        let line = self.reader.next(deadline)?;
+        serde_json::from_slice(&line).map_err(|error| ClientError::Nonsense {
+            what: format!("a line that is no message: {error}"),
+        })
     }
 }
 

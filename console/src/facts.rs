@@ -1,0 +1,183 @@
+//! What the daemon told, as it told it, and how old that is. Nothing is computed here that the daemon computes.
+
+use std::collections::VecDeque;
+
+use pipectl_shared::rpc::{Hello, Role};
+use pipectl_shared::snapshot::{Event, Snapshot};
+
+/// Events kept; older ones are in the daemon's journal file.
+pub(crate) const EVENTS_MAX: usize = 1_000;
+
+/// A Snapshot comes each second; when three are missing its figures are marked as old.
+pub(crate) const STALE_MS: u64 = 3_000;
+
+/// The way to the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// Under way for the n-th time.
+    Connecting {
+        /// Counts from 1.
+        attempt: u32,
+    },
+    /// The greeting came through this socket.
+    Up {
+        /// For people.
+        socket: String,
+    },
+    /// Waits for its next attempt.
+    Down {
+        /// Why; untrusted.
+        why: String,
+        /// The next step; untrusted.
+        hint: Option<String>,
+        /// Attempts so far.
+        attempt: u32,
+        /// When the next begins, on the model's clock.
+        retry_at_ms: u64,
+    },
+    /// It makes no sense to try again.
+    Refused {
+        /// Why; untrusted.
+        why: String,
+        /// The next step; untrusted.
+        hint: Option<String>,
+    },
+}
+
+/// How far what is shown may be trusted to be the present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Nothing was ever told.
+    Nothing,
+    /// At most [`STALE_MS`] old.
+    Live,
+    /// Held by the operator since that many milliseconds.
+    Frozen(u64),
+    /// Connected, but nothing came for that many milliseconds.
+    Stale(u64),
+    /// Not connected; the last word is that many milliseconds old.
+    Gone(u64),
+}
+
+/// One Snapshot and when it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    /// What was told.
+    pub(crate) snapshot: Box<Snapshot>,
+    /// On the model's clock.
+    pub(crate) at_ms: u64,
+}
+
+/// Everything told so far that is still of use.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// The way to the daemon.
+    pub(crate) link: Link,
+    /// The last greeting; stays while disconnected.
+    pub(crate) hello: Option<Box<Hello>>,
+    latest: Option<Received>,
+    held: Option<Received>,
+    /// Oldest first, each once by its number.
+    pub(crate) events: VecDeque<Event>,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            link: Link::Connecting { attempt: 1 },
+            hello: None,
+            latest: None,
+            held: None,
+            events: VecDeque::new(),
+        }
+    }
+}
+
+impl Facts {
+    /// What screens draw: the newest, or what is held.
+    pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
+        self.held
+            .as_ref()
+            .or(self.latest.as_ref())
+            .map(|received| &*received.snapshot)
+    }
+
+    /// The newest, held or not.
+    pub(crate) fn latest(&self) -> Option<&Snapshot> {
+        self.latest.as_ref().map(|received| &*received.snapshot)
+    }
+
+    /// Takes a Snapshot and the events in it.
+    pub(crate) fn take(&mut self, snapshot: Box<Snapshot>, now_ms: u64) {
+        for event in &snapshot.events {
+            self.take_event(event.clone());
+        }
+        self.latest = Some(Received {
+            snapshot,
+            at_ms: now_ms,
+        });
+    }
+
+    /// Takes an event unless it is known. Their numbers grow; a daemon that started anew counts from 1 again.
+    pub(crate) fn take_event(&mut self, event: Event) {
+        let known = |other: &&Event| other.seq == event.seq && other.ts_ms == event.ts_ms;
+        if self.events.iter().rev().find(known).is_some() {
+            return;
+        }
+        let at = self
+            .events
+            .iter()
+            .rposition(|other| (other.ts_ms, other.seq) <= (event.ts_ms, event.seq))
+            .map_or(0, |before| before + 1);
+        self.events.insert(at, event);
+        if self.events.len() > EVENTS_MAX {
+            self.events.pop_front();
+        }
+    }
+
+    /// Holds the picture, or lets it go on.
+    pub(crate) fn freeze(&mut self) {
+        self.held = match self.held.take() {
+            Some(_) => None,
+            None => self.latest.clone(),
+        };
+    }
+
+    /// Lets a held picture go on.
+    pub(crate) fn thaw(&mut self) {
+        self.held = None;
+    }
+
+    /// Whether the picture is held.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Whether questions can be asked now.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up { .. })
+    }
+
+    /// How old the picture is.
+    pub(crate) fn freshness(&self, now_ms: u64) -> Freshness {
+        if let Some(held) = &self.held {
+            return Freshness::Frozen(now_ms.saturating_sub(held.at_ms));
+        }
+        let Some(latest) = &self.latest else {
+            return Freshness::Nothing;
+        };
+        let age = now_ms.saturating_sub(latest.at_ms);
+        if !self.is_up() {
+            Freshness::Gone(age)
+        } else if age > STALE_MS {
+            Freshness::Stale(age)
+        } else {
+            Freshness::Live
+        }
+    }
+
+    /// What this connection may do; `None` before the first greeting.
+    pub(crate) fn role(&self) -> Option<Role> {
+        self.hello.as_ref().map(|hello| hello.role)
+    }
+}

@@ -1,0 +1,70 @@
+//! Questions as requests, answers and notifications as messages. What does not fit is told, never trusted.
+
+use pipectl_shared::rpc::{LatencyParams, Request};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::client::{ClientError, Sender};
+use crate::message::{Answer, Fault, LinkMsg, Question};
+
+/// Sends the request that a question is; its number.
+pub(super) fn send(sink: &mut Sender, question: &Question) -> Result<u64, ClientError> {
+    match question {
+        Question::Pending(params) => sink.send("pending.page", params),
+        Question::PendingEntry(params) => sink.send("pending.show", params),
+        Question::Dead(params) => sink.send("dead.page", params),
+        Question::DeadEntry(params) => sink.send("dead.show", params),
+        Question::Causes => sink.send("dead.causes", Value::Object(serde_json::Map::new())),
+        Question::Latency => sink.send("latency.get", LatencyParams::default()),
+        Question::Audit(params) => sink.send("audit.page", params),
+        Question::PlanCreate(params) => sink.send("plan.create", params),
+        Question::PlanRun(params) => sink.send("plan.run", params),
+        Question::PlanShow(params) => sink.send("plan.show", params),
+        Question::PlanCancel(params) => sink.send("plan.cancel", params),
+        Question::Command(params) => sink.send("command.run", params),
+    }
+}
+
+/// Reads the answer to a question.
+pub(super) fn answer(question: &Question, result: Value) -> Result<Answer, Fault> {
+    match question {
+        Question::Pending(_) => fit(result).map(Answer::Pending),
+        Question::PendingEntry(_) => fit(result).map(Answer::PendingEntry),
+        Question::Dead(_) => fit(result).map(Answer::Dead),
+        Question::DeadEntry(_) => fit(result).map(Answer::DeadEntry),
+        Question::Causes => fit(result).map(Answer::Causes),
+        Question::Latency => {
+            // A page like every list; its rows are all there is.
+            fit::<pipectl_shared::snapshot::Page<_>>(result).map(|page| Answer::Latency(page.rows))
+        }
+        Question::Audit(_) => fit(result).map(Answer::Audit),
+        Question::PlanCreate(_)
+        | Question::PlanRun(_)
+        | Question::PlanShow(_)
+        | Question::PlanCancel(_) => fit(result).map(Answer::Plan),
+        Question::Command(_) => Ok(Answer::Command(result)),
+    }
+}
+
+fn fit<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
+    serde_json::from_value(value).map_err(|error| Fault {
+        message: format!("the daemon's answer does not fit: {error}"),
+        hint: Some("daemon and pipectl may be of different versions".to_owned()),
+    })
+}
+
+/// Reads a notification; one that is unknown or broken is passed over, because the next Snapshot makes up for it.
+pub(super) fn notification(request: Request) -> Option<LinkMsg> {
+    match request.method.as_str() {
+        "stats" => serde_json::from_value(request.params)
+            .ok()
+            .map(LinkMsg::Stats),
+        "event" => serde_json::from_value(request.params)
+            .ok()
+            .map(LinkMsg::Event),
+        "plan.progress" => serde_json::from_value(request.params)
+            .ok()
+            .map(LinkMsg::Progress),
+        _ => None,
+    }
+}

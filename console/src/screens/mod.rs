@@ -1,0 +1,68 @@
+//! Gallery of screens. `screen.rs` is the contract, one file per screen, the slice below is the catalogue in the order of
+//! the bar.
+
+mod body;
+mod consumers;
+mod dead;
+mod offers;
+mod pending;
+mod screen;
+
+pub(crate) use offers::matches;
+pub(crate) use screen::{Screen, Source};
+
+use crate::place::{Group, Id};
+
+/// Every screen.
+pub(crate) static SCREENS: &[Screen] = &[pending::SCREEN, dead::SCREEN, consumers::SCREEN];
+
+/// The screen with this name; the first of the gallery for one that is not registered.
+pub(crate) fn of(id: Id) -> &'static Screen {
+    SCREENS
+        .iter()
+        .find(|screen| screen.id == id)
+        .unwrap_or(&SCREENS[0])
+}
+
+/// The screens of a group, in the order of the bar.
+pub(crate) fn in_group(group: Group) -> impl Iterator<Item = &'static Screen> {
+    SCREENS.iter().filter(move |screen| screen.group == group)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::keys::{Key, Keymap};
+
+    #[test]
+    fn every_screen_is_registered_once_with_a_letter_of_its_own() {
+        let keymap = Keymap::default();
+        for id in Id::ALL {
+            assert_eq!(
+                SCREENS.iter().filter(|screen| screen.id == id).count(),
+                1,
+                "{id:?}"
+            );
+        }
+        for group in Group::ALL {
+            let mut letters = HashSet::new();
+            for screen in in_group(group) {
+                assert!(letters.insert(screen.letter), "{}", screen.name);
+                assert!(
+                    screen.name.to_lowercase().contains(screen.letter),
+                    "{} does not hold {}",
+                    screen.name,
+                    screen.letter
+                );
+                assert_eq!(
+                    keymap.act(Key::Char(screen.letter)),
+                    None,
+                    "{}",
+                    screen.name
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Pending: entries that were delivered and are not acknowledged, oldest first. Where a stuck batch is found.
+
+use pipectl_shared::plan::{Action, PlanParams, Selection};
+use ratatui::layout::Rect;
+
+use super::body::draw_list;
+use super::screen::{List, Screen, Source, no_act};
+use crate::message::Effect;
+use crate::model::{DetailOf, Item, ItemKind, Model};
+use crate::output::human::{bytes, count, duration_ms};
+use crate::place::{Group, Id};
+use crate::theme::Role;
+use crate::widgets::{Cell, Column, Ink};
+
+pub(super) const SCREEN: Screen = Screen {
+    id: Id::Pending,
+    group: Group::Work,
+    name: "Pending",
+    letter: 'p',
+    about: "What was delivered and is not acknowledged, oldest first.",
+    legend: &[
+        "IDLE: since it was last delivered, claimed or kept alive by its consumer.",
+        "HELD: since it was first read. Long HELD with short IDLE: somebody keeps it without finishing.",
+        "TRIES: failed tries. DELIV: deliveries by Redis, failed or not. AGE: since it was added.",
+        "ENTRY trimmed: its payload is gone; claiming it books it as lost.",
+        "Filter words: stage=S consumer=C idle>60s tries>=3 id=ID where EXPRESSION; others are looked for in the loaded rows.",
+    ],
+    list: Some(List {
+        noun: "entries",
+        columns: COLUMNS,
+        n_rows: |model| model.pending.len(),
+        id: |model, row| {
+            model
+                .pending
+                .get(row)
+                .map(|entry| format!("{} {}", entry.stage, entry.id))
+                .unwrap_or_default()
+        },
+        cells,
+    }),
+    source: Source::Pages,
+    items,
+    open,
+    act: no_act,
+    draw: |model: &Model, ink: &mut Ink<'_>, area: Rect| draw_list(model, ink, area, &SCREEN),
+};
+
+const COLUMNS: &[Column] = &[
+    Column::text("ID", 0, 15, 22),
+    Column::text("STAGE", 3, 6, 14),
+    Column::text("CONSUMER", 1, 10, 24),
+    Column::figure("IDLE", 1, 6),
+    Column::figure("HELD", 2, 6),
+    Column::figure("TRIES", 2, 5),
+    Column::figure("DELIV", 6, 5),
+    Column::figure("AGE", 5, 6),
+    Column::figure("SIZE", 6, 5),
+    Column::text("ENTRY", 4, 7, 7),
+    Column::text("LAST ERROR", 4, 10, u16::MAX),
+];
+
+/// Longer idle than any healthy batch takes: worth a look.
+const IDLE_WARN_MS: u64 = 30_000;
+
+fn cells(model: &Model, row: usize) -> Vec<Cell> {
+    let Some(entry) = model.pending.get(row) else {
+        return Vec::new();
+    };
+    let duration = |ms: u64| Cell::figure(ms as f64, duration_ms(ms));
+    let idle = duration(entry.idle_ms).role(if entry.idle_ms >= IDLE_WARN_MS {
+        Role::Warn
+    } else {
+        Role::Plain
+    });
+    let state = match entry.entry.as_str() {
+        "ok" => Cell::text("ok"),
+        _ => Cell::text("TRIMMED").role(Role::Bad),
+    };
+    vec![
+        Cell::text(&entry.id),
+        Cell::text(&entry.stage),
+        Cell::text(&entry.consumer),
+        idle,
+        duration(entry.held_ms),
+        Cell::figure(f64::from(entry.tries), entry.tries.to_string()),
+        Cell::figure(entry.deliveries as f64, entry.deliveries.to_string()),
+        duration(entry.age_ms),
+        Cell::maybe(entry.size_bytes.map(|n| n as f64), |n| bytes(n as u64)),
+        state,
+        Cell::text(entry.last_error.as_deref().unwrap_or("")),
+    ]
+}
+
+fn open(model: &mut Model) -> Vec<Effect> {
+    let row = model.list(Id::Pending).row();
+    match row.and_then(|row| model.pending.get(row)).cloned() {
+        Some(entry) => model.open_detail(DetailOf::Pending(entry)),
+        None => Vec::new(),
+    }
+}
+
+/// Which entries: the marked ones, else the one under the cursor. Ids may stand in several stages, so marks of more than
+/// one stage are no selection by id.
+fn chosen(model: &Model) -> Option<(Selection, String)> {
+    let view = model.list(Id::Pending);
+    if view.marks.is_empty() {
+        let entry = model.pending.get(view.row()?)?;
+        let select = Selection {
+            stage: Some(entry.stage.clone()),
+            ids: vec![entry.id.clone()],
+            ..Selection::default()
+        };
+        return Some((select, format!("entry {}", entry.id)));
+    }
+    let mut stage = None;
+    let mut is_mixed = false;
+    let mut ids = Vec::new();
+    for mark in &view.marks {
+        let (of, id) = mark.split_once(' ')?;
+        is_mixed |= stage.is_some_and(|stage| stage != of);
+        stage = Some(of);
+        ids.push(id.to_owned());
+    }
+    let n = ids.len();
+    let select = Selection {
+        stage: stage.filter(|_| !is_mixed).map(str::to_owned),
+        ids,
+        ..Selection::default()
+    };
+    let what = if n == 1 {
+        "1 marked entry".to_owned()
+    } else {
+        format!("{} marked entries", count(n as u64))
+    };
+    Some((select, what))
+}
+
+fn items(model: &Model) -> Vec<Item> {
+    let mut items = Vec::new();
+    if let Some((select, what)) = chosen(model) {
+        for (letter, action, words) in [
+            ('c', Action::Claim, "claim: hand to a live worker, now"),
+            ('r', Action::Retry, "retry: forget the back-off and try now"),
+            ('d', Action::Dead, "dead: give up, move to the dead letters"),
+            (
+                'a',
+                Action::Ack,
+                "ack: acknowledge without applying (discarded)",
+            ),
+        ] {
+            items.push(plan_item(letter, words, &what, action, select.clone()));
+        }
+    }
+    let view = model.list(Id::Pending);
+    if let Some(entry) = view.row().and_then(|row| model.pending.get(row))
+        && view.marks.is_empty()
+    {
+        let select = Selection {
+            stage: Some(entry.stage.clone()),
+            consumer: Some(entry.consumer.clone()),
+            ..Selection::default()
+        };
+        let what = format!("all entries of {}", entry.consumer);
+        items.push(plan_item('C', "claim", &what, Action::Claim, select));
+        items.push(Item {
+            letter: 'f',
+            label: format!("show only entries of {}", entry.consumer),
+            kind: ItemKind::Filtered(Id::Pending, format!("consumer={}", entry.consumer)),
+        });
+    }
+    if !view.filter.is_empty() {
+        items.push(plan_item(
+            'F',
+            "claim",
+            &format!("all that match {}", view.filter),
+            Action::Claim,
+            model.selection(Id::Pending),
+        ));
+    }
+    items
+}
+
+fn plan_item(letter: char, words: &str, what: &str, action: Action, select: Selection) -> Item {
+    Item {
+        letter,
+        label: format!("{words} -- {what}"),
+        kind: ItemKind::Plan(PlanParams {
+            action,
+            select,
+            to: None,
+        }),
+    }
+}

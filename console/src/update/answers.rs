@@ -1,0 +1,59 @@
+//! Answers: each goes where its question came from. One that does not fit its question is a fault of the daemon's, told
+//! and thrown away.
+
+use super::{detail, dialogs, lists, plans};
+use crate::message::{Answer, Effect, Fault};
+use crate::model::{Model, PageWay, Purpose};
+use crate::place::Id;
+
+/// Takes the answer to a question asked for `purpose`.
+pub(super) fn take(
+    model: &mut Model,
+    purpose: Purpose,
+    answer: Result<Answer, Fault>,
+) -> Vec<Effect> {
+    match (purpose, answer) {
+        (Purpose::Rows(id, way, cursor), Ok(answer)) => rows(model, id, way, cursor, answer),
+        (Purpose::Rows(id, ..), Err(fault)) => {
+            if !model.list(id).order.is_empty() {
+                model.complain(format!(
+                    "refresh {}: {}",
+                    crate::screens::of(id).name,
+                    fault.message
+                ));
+            }
+            model.faults.insert(id, fault);
+        }
+        (Purpose::Detail, answer) => detail::take(model, answer),
+        (Purpose::Plan, Ok(Answer::Plan(plan))) => return plans::take(model, plan),
+        (Purpose::Plan, Ok(_)) => unfit(model),
+        (Purpose::Plan, Err(fault)) => return plans::fail(model, fault),
+        (Purpose::Command, answer) => return dialogs::command_answered(model, answer),
+        (Purpose::Latency, Ok(Answer::Latency(rows))) => {
+            model.latency = Some(rows);
+            model.faults.remove(&Id::Latency);
+        }
+        (Purpose::Latency, Ok(_)) => unfit(model),
+        (Purpose::Latency, Err(fault)) => {
+            model.faults.insert(Id::Latency, fault);
+        }
+    }
+    Vec::new()
+}
+
+fn unfit(model: &mut Model) {
+    model.complain("the daemon answered something else than was asked; are both of one version?");
+}
+
+fn rows(model: &mut Model, id: Id, way: PageWay, cursor: Option<String>, answer: Answer) {
+    model.faults.remove(&id);
+    let now_ms = model.now_ms;
+    match (id, answer) {
+        (Id::Pending, Answer::Pending(page)) => model.pending.take(page, way, cursor, now_ms),
+        (Id::Dead, Answer::Dead(page)) => model.dead.take(page, way, cursor, now_ms),
+        (Id::Causes, Answer::Causes(page)) => model.causes.take(page, PageWay::First, None, now_ms),
+        (Id::Audit, Answer::Audit(page)) => model.audit.take(page, way, cursor, now_ms),
+        _ => return unfit(model),
+    }
+    lists::reorder_of(model, id);
+}

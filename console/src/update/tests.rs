@@ -1,0 +1,1 @@
+//! Tables of keys: model and presses in, model and effects out.
