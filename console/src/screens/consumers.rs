@@ -43,7 +43,7 @@ pub(super) const SCREEN: Screen = Screen {
 };
 
 const COLUMNS: &[Column] = &[
-    Column::text("CONSUMER", 0, 20, 40),
+    Column::text("CONSUMER", 0, 12, 40),
     Column::text("STAGE", 1, 8, 16),
     Column::text("STATE", 0, 6, 7),
     Column::figure("PENDING", 0, 7),

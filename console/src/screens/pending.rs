@@ -48,7 +48,7 @@ pub(super) const SCREEN: Screen = Screen {
 const COLUMNS: &[Column] = &[
     Column::text("ID", 0, 15, 22),
     Column::text("STAGE", 3, 6, 14),
-    Column::text("CONSUMER", 1, 10, 24),
+    Column::text("CONSUMER", 0, 10, 30),
     Column::figure("IDLE", 1, 6),
     Column::figure("HELD", 2, 6),
     Column::figure("TRIES", 2, 5),
