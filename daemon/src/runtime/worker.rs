@@ -47,8 +47,8 @@ const STORE_BACKOFF: Backoff = Backoff {
     min: Duration::from_millis(50),
     max: Duration::from_secs(2),
 };
-/// Deliveries without a result after which an entry is worked alone, with a failed try booked before: if it takes the
-/// process down, that is known at the next start.
+/// From this delivery on an entry is worked alone, with a failed try booked before: if it takes the process down, that is
+/// known at the next start.
 const ALONE_FROM: u64 = 3;
 /// Bytes of one commit: a script's arguments are held in memory twice, and the server is busy for as long.
 const COMMIT_BYTES: u64 = 4 << 20;
@@ -295,7 +295,7 @@ impl Worker {
             if entry.not_before_ms > now_ms && !now_at_once {
                 let due = Instant::now() + Duration::from_millis(entry.not_before_ms - now_ms);
                 waiting.insert((due, entry.record.id), Waiting { entry, first_ms });
-            } else if entry.deliveries >= ALONE_FROM && entry.failures == 0 {
+            } else if entry.deliveries >= ALONE_FROM {
                 fates.extend(self.alone(lane, entry, first_ms, waiting, random).await?);
             } else {
                 together.push((entry, first_ms));
@@ -305,7 +305,8 @@ impl Worker {
         Ok(fates)
     }
 
-    /// Quarantine: books a failed try first, so that an entry that takes the process down is counted as such.
+    /// Quarantine: books the try as failed before it is made, so that an entry that takes the process down runs out of
+    /// tries like any other. A try that ends otherwise takes the place of what was booked: each counts once.
     async fn alone(
         &mut self,
         lane: &mut Lane,
@@ -318,6 +319,21 @@ impl Worker {
             "delivered {} times without a result; worked alone",
             entry.deliveries
         );
+        if entry.failures >= self.settings.attempts {
+            // The last one was booked and never came to an end.
+            entry.failures -= 1;
+            let failure = Failure {
+                class: Class::Retry,
+                reason: "no_result",
+                error,
+            };
+            let settle = self.settle(&entry, first_ms, Ended::Failed(failure), random);
+            let timing = Timing::read_at(self.world.clock.as_ref());
+            let part = vec![(settle, entry, first_ms)];
+            return self
+                .commit_part(lane, part, true, waiting, random, &timing)
+                .await;
+        }
         self.world.journal.tell(
             Level::Warning,
             "entry.quarantined",
@@ -326,7 +342,7 @@ impl Worker {
         );
         let outcome = Outcome::Retry {
             not_before_ms: 0,
-            failures: 1,
+            failures: entry.failures + 1,
             first_ms,
             error,
         };
@@ -340,7 +356,6 @@ impl Worker {
             repeated: true,
         };
         self.commit(lane, booking, random).await?;
-        entry.failures = 1;
         self.work(lane, vec![(entry, first_ms)], true, waiting, random)
             .await
     }
