@@ -10,6 +10,7 @@
 //! commit and what is shown have files of their own beside it.
 
 mod commit;
+mod lookups;
 mod outcome;
 mod shown;
 
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::lookups::Away;
 use super::chain::{Chain, Ended};
 use super::handle::{Handed, Order, StageHandle, WorkerView};
 use super::loader::Loader;
@@ -460,7 +462,8 @@ impl Worker {
         result
     }
 
-    /// Works a batch to its end: loads, applies, commits. Entries that failed join `waiting`.
+    /// Works a batch to its end: loads, applies, commits. Entries that failed join `waiting`; those that wait for a lookup
+    /// stay in its hand and are worked when it is back.
     async fn work(
         &mut self,
         lane: &mut Lane,
@@ -479,66 +482,52 @@ impl Worker {
         );
         self.hold(&entries);
         self.pass(Point::AfterRead).await;
-        self.show("working", None);
-        let loaded = self.load(lane, &entries).await?;
 
         let mut fates = Vec::with_capacity(entries.len());
-        let mut part = Vec::new();
-        let mut bytes = 0;
-        let mut entries = entries.into_iter().peekable();
-        while let Some((entry, first_ms)) = entries.next() {
-            let ended = self.chain.run(&entry.record, &loaded);
-            bytes += entry.record.size();
-            let settle = self.settle(&entry, first_ms, ended, random);
-            part.push((settle, entry, first_ms));
-            let full = part.len() == self.settings.batch || bytes >= COMMIT_BYTES;
-            if full || entries.peek().is_none() {
-                fates.extend(
-                    self.commit_part(
-                        lane,
-                        std::mem::take(&mut part),
-                        repeated,
-                        waiting,
-                        random,
-                        &timing,
-                    )
-                    .await?,
-                );
-                bytes = 0;
+        let mut open = entries;
+        let mut away = Away::default();
+        while !open.is_empty() {
+            self.show("working", None);
+            let again = repeated || away.n_tries > 0;
+            let loaded = self.load(lane, &open, again).await?;
+            let mut left = Vec::new();
+            let mut part = Vec::new();
+            let mut bytes = 0;
+            let mut entries = open.into_iter().peekable();
+            while let Some((entry, first_ms)) = entries.next() {
+                match self.chain.run(&entry.record, &loaded) {
+                    Ended::Failed(failure) if failure.class == Class::Fatal => {
+                        away.why = failure.error;
+                        left.push((entry, first_ms));
+                    }
+                    ended => {
+                        bytes += entry.record.size();
+                        let settle = self.settle(&entry, first_ms, ended, random);
+                        part.push((settle, entry, first_ms));
+                    }
+                }
+                let full = part.len() == self.settings.batch || bytes >= COMMIT_BYTES;
+                if full || (entries.peek().is_none() && !part.is_empty()) {
+                    fates.extend(
+                        self.commit_part(
+                            lane,
+                            std::mem::take(&mut part),
+                            again,
+                            waiting,
+                            random,
+                            &timing,
+                        )
+                        .await?,
+                    );
+                    bytes = 0;
+                }
             }
+            open = self
+                .wait_for_lookup(lane, left, &mut away, waiting, &mut fates, random)
+                .await?;
         }
         self.release();
         Ok(fates)
-    }
-
-    /// Loads what the chain needs, with heartbeats while it lasts and never beyond the stage's timeout.
-    async fn load(
-        &mut self,
-        lane: &mut Lane,
-        entries: &[(Delivered, u64)],
-    ) -> Result<crate::operators::Loaded, StoreError> {
-        let mut needs = Vec::new();
-        for (entry, _) in entries {
-            self.chain.needs(&entry.record, &mut needs);
-        }
-        if needs.is_empty() {
-            return Ok(crate::operators::Loaded::default());
-        }
-        let ids: Vec<EntryId> = entries.iter().map(|(entry, _)| entry.record.id).collect();
-        let beat = self.settings.claim_after / 3;
-        let loading = timeout(self.settings.timeout, self.loader.load(&needs));
-        tokio::pin!(loading);
-        loop {
-            tokio::select! {
-                biased;
-                loaded = &mut loading => {
-                    return Ok(loaded.unwrap_or_else(|_| Loader::failed(&needs, &format!("no answer within {:?}", self.settings.timeout))));
-                }
-                () = tokio::time::sleep(beat) => {
-                    lane.writer.keep(&ids).await?;
-                }
-            }
-        }
     }
 
     /// Shows why it waits, mends a missing group, and waits with back-off.
@@ -594,3 +583,6 @@ fn hash(text: &str) -> u64 {
 
 /// Kept here so that the type of the pause switch is said once.
 pub(super) type Paused = watch::Receiver<bool>;
+
+#[cfg(test)]
+mod tests;
