@@ -6,12 +6,13 @@
 //! Owned by the stage's supervisor; ends when `stop` is cancelled (after finishing what it holds) or when it is aborted at
 //! the end of the grace period (then its entries stay pending and are found again). Blocks on the store only.
 //!
-//! Past 500 lines because the loop and everything that can interrupt it are to be read as one; what a record becomes, the
-//! commit and what is shown have files of their own beside it.
+//! Past 500 lines because the loop and everything that can interrupt it are to be read as one; lookups, quarantine, what a
+//! record becomes, the commit and what is shown have files of their own beside it.
 
 mod commit;
 mod lookups;
 mod outcome;
+mod quarantine;
 mod shown;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::lookups::Away;
+use self::quarantine::ALONE_FROM;
 use super::chain::{Chain, Ended};
 use super::handle::{Handed, Order, StageHandle, WorkerView};
 use super::loader::Loader;
@@ -49,9 +51,6 @@ const STORE_BACKOFF: Backoff = Backoff {
     min: Duration::from_millis(50),
     max: Duration::from_secs(2),
 };
-/// From this delivery on an entry is worked alone, with a failed try booked before: if it takes the process down, that is
-/// known at the next start.
-const ALONE_FROM: u64 = 3;
 /// Bytes of one commit: a script's arguments are held in memory twice, and the server is busy for as long.
 const COMMIT_BYTES: u64 = 4 << 20;
 
@@ -305,61 +304,6 @@ impl Worker {
         }
         fates.extend(self.work(lane, together, true, waiting, random).await?);
         Ok(fates)
-    }
-
-    /// Quarantine: books the try as failed before it is made, so that an entry that takes the process down runs out of
-    /// tries like any other. A try that ends otherwise takes the place of what was booked: each counts once.
-    async fn alone(
-        &mut self,
-        lane: &mut Lane,
-        mut entry: Delivered,
-        first_ms: u64,
-        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
-        random: &mut SmallRng,
-    ) -> Result<Fates, StoreError> {
-        let error = format!(
-            "delivered {} times without a result; worked alone",
-            entry.deliveries
-        );
-        if entry.failures >= self.settings.attempts {
-            // The last one was booked and never came to an end.
-            entry.failures -= 1;
-            let failure = Failure {
-                class: Class::Retry,
-                reason: "no_result",
-                error,
-            };
-            let settle = self.settle(&entry, first_ms, Ended::Failed(failure), random);
-            let timing = Timing::read_at(self.world.clock.as_ref());
-            let part = vec![(settle, entry, first_ms)];
-            return self
-                .commit_part(lane, part, true, waiting, random, &timing)
-                .await;
-        }
-        self.world.journal.tell(
-            Level::Warning,
-            "entry.quarantined",
-            Some(&self.settings.name),
-            format!("entry {}: {error}", entry.record.id),
-        );
-        let outcome = Outcome::Retry {
-            not_before_ms: 0,
-            failures: entry.failures + 1,
-            first_ms,
-            error,
-        };
-        let booking = Commit {
-            consumer: Arc::clone(&self.consumer),
-            entries: vec![Settle {
-                id: entry.record.id,
-                event_id: None,
-                outcome,
-            }],
-            repeated: true,
-        };
-        self.commit(lane, booking, random).await?;
-        self.work(lane, vec![(entry, first_ms)], true, waiting, random)
-            .await
     }
 
     async fn sweep(

@@ -112,40 +112,4 @@ impl Worker {
         });
         Ok(left)
     }
-
-    /// Takes back the failed try that was booked before an entry was worked alone: it was not tried.
-    async fn unbook(
-        &mut self,
-        lane: &mut Lane,
-        left: &[(Delivered, u64)],
-        why: &str,
-        random: &mut SmallRng,
-    ) -> Result<(), StoreError> {
-        let booked = left
-            .iter()
-            .filter(|(entry, _)| entry.deliveries >= ALONE_FROM);
-        let mut entries: Vec<_> = booked
-            .map(|(entry, first_ms)| Settle {
-                id: entry.record.id,
-                event_id: None,
-                outcome: Outcome::Retry {
-                    not_before_ms: 0,
-                    failures: entry.failures,
-                    first_ms: *first_ms,
-                    error: why.to_owned(),
-                },
-            })
-            .collect();
-        if entries.is_empty() {
-            return Ok(());
-        }
-        // The script takes entries in stream order.
-        entries.sort_by_key(|settle| settle.id);
-        let commit = Commit {
-            consumer: Arc::clone(&self.consumer),
-            entries,
-            repeated: true,
-        };
-        self.commit(lane, commit, random).await.map(drop)
-    }
 }
