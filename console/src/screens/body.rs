@@ -163,7 +163,9 @@ fn paged<T>(pages: &crate::model::Pages<T>) -> (Option<u64>, usize, bool, Option
 fn why_empty(model: &Model, screen: &Screen, list: &List, view: &ListView) -> (String, Role) {
     let is_loaded = match (screen.source, screen.id) {
         (Source::Snapshot, _) => model.facts.snapshot().is_some(),
-        (Source::Latency, _) => model.latency.is_some(),
+        (Source::Latency, _) => {
+            model.latency.is_some() || model.facts.snapshot().is_some_and(|s| !s.latency.is_empty())
+        }
         (Source::Pages, Id::Pending) => model.pending.is_loaded,
         (Source::Pages, Id::Dead) => model.dead.is_loaded,
         (Source::Pages, Id::Causes) => model.causes.is_loaded,
