@@ -1,26 +1,37 @@
 //! The only loop: messages in, `update`, effects out, a frame when one is due. Nothing else waits.
+//!
+//! Four threads tell it things: keys, signals (two), the link's keeper. They may wait for it; it waits for none of them. What
+//! can hold it is a terminal that does not read what is drawn: then keys and link wait too, only the newest Snapshot is
+//! kept, and a signal still ends the process within a second.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::clock::{self, monotonic};
+use pipectl_shared::snapshot::Snapshot;
+
+use crate::clock::{self, Deadline, monotonic};
+use crate::failure::Exit;
 use crate::interrupt::Interrupt;
+use crate::keys::Key;
 use crate::link::{Link, Target};
 use crate::message::{Effect, LinkMsg, Msg};
-use crate::model::{Model, Options};
+use crate::model::{Layer, Model, Options, PlanStep};
 use crate::terminal::{self, Terminal};
 use crate::update::update;
 use crate::view::view;
 use crate::widgets::Ink;
 
 /// Messages under way to the loop. Keys and link wait when it is full; neither is needed faster than it is drawn.
-const MESSAGES: usize = 256;
+const MESSAGES: usize = 64;
 /// Messages taken before the loop looks whether a frame is due.
 const DRAIN: usize = 64;
 /// Ages on the screen grow by the second.
 const TICK: Duration = Duration::from_secs(1);
+/// How long the loop may take to end when a signal asks for it, and then once more when the terminal held it.
+const END: Duration = Duration::from_millis(400);
 
 /// Everything a console needs to start.
 pub(crate) struct Start {
@@ -36,52 +47,102 @@ pub(crate) struct Start {
     pub(crate) interrupt: Interrupt,
 }
 
+/// What the threads tell the loop.
+enum Told {
+    Msg(Msg),
+    /// A key or a paste, and when it was read.
+    Typed(Instant, Msg),
+    /// There is a Snapshot in [`Newest`].
+    Snapshot,
+}
+
+/// The newest Snapshot that was not taken yet. A loop that stands still finds one and not a queue of them.
+type Newest = Arc<Mutex<Option<Box<Snapshot>>>>;
+
 /// Runs the console until somebody quits.
 ///
 /// # Errors
 /// When the terminal cannot be used, or is lost while drawing.
 pub(crate) fn run(start: Start) -> io::Result<()> {
-    let (tell, messages) = sync_channel(MESSAGES);
+    let (tell, told) = sync_channel(MESSAGES);
+    // Before the terminal is ours, so that no signal can leave it behind.
+    let tell_end = tell.clone();
+    start.interrupt.on_end(move || end(&tell_end))?;
+    let tell_size = tell.clone();
+    start.interrupt.on_resize(move || {
+        // When there is no room the next frame finds out.
+        if let Ok((columns, rows)) = terminal::size() {
+            let _full = tell_size.try_send(Told::Msg(Msg::Resize(columns, rows)));
+        }
+    })?;
     let mut terminal = Terminal::open()?;
-    let ended = {
-        let tell_end = tell.clone();
-        start.interrupt.on_end(move |n| {
-            if n > 1 || tell_end.try_send(Msg::Stop).is_err() {
-                // Asked twice, or the loop is stuck in a write: leave at once.
-                terminal::restore();
-                std::process::exit(130);
-            }
-        })?;
-        terminal::listen(tell.clone())?;
-        let link = Link::start(start.target, move |msg: LinkMsg| {
-            tell.send(Msg::Link(msg)).is_ok()
-        })?;
-        let model = Model::new(start.options, terminal.size()?);
-        let mut console = Loop {
-            model,
-            link,
-            began: monotonic(),
-            drawn: None,
-            frame: start.frame,
-            state: start.state,
-        };
-        console.turn(&mut terminal, &messages)
+    let tell_keys = tell.clone();
+    terminal::listen(move |msg| tell_keys.send(Told::Typed(monotonic(), msg)).is_ok())?;
+    let newest = Newest::default();
+    let put = Arc::clone(&newest);
+    let link = Link::start(start.target, move |msg| tell_link(&tell, &put, msg))?;
+    let mut console = Loop {
+        model: Model::new(start.options, terminal::size()?),
+        link,
+        newest,
+        began: monotonic(),
+        drawn: None,
+        frame: start.frame,
+        state: start.state,
+        dialog: None,
+        seen: None,
     };
-    drop(terminal);
-    ended
+    // The link hears of the end when the console is dropped, the terminal is given back when it is, in this order.
+    console.turn(&mut terminal, &told)
+}
+
+fn tell_link(tell: &SyncSender<Told>, newest: &Newest, msg: LinkMsg) -> bool {
+    let LinkMsg::Stats(snapshot) = msg else {
+        return tell.send(Told::Msg(Msg::Link(msg))).is_ok();
+    };
+    let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_told = newest.replace(snapshot).is_some();
+    drop(newest);
+    is_told || tell.send(Told::Snapshot).is_ok()
+}
+
+/// Sees to the end of the process: by the loop, which gives the terminal back in order; if the terminal holds it, by letting
+/// it go; and if even that does not help, here.
+fn end(tell: &SyncSender<Told>) {
+    let mut is_told = false;
+    let mut ask = |patience: Duration, meanwhile: &dyn Fn()| {
+        let deadline = Deadline::after(patience);
+        while !deadline.is_over() {
+            is_told = is_told || tell.try_send(Told::Msg(Msg::Stop)).is_ok();
+            meanwhile();
+            clock::pause(Duration::from_millis(20));
+        }
+    };
+    ask(END, &|| {});
+    ask(END, &terminal::unblock);
+    terminal::abandon();
+    std::process::exit(i32::from(Exit::Interrupted.code()));
 }
 
 struct Loop {
     model: Model,
     link: Link,
+    newest: Newest,
     began: Instant,
     drawn: Option<Instant>,
     frame: Duration,
     state: Option<PathBuf>,
+    /// The dialog that was on the last frame.
+    dialog: Option<Dialog>,
+    /// When that dialog was first drawn.
+    seen: Option<Instant>,
 }
 
+/// A question that is answered by keys: which layer, and what it asks.
+type Dialog = (usize, std::mem::Discriminant<PlanStep>);
+
 impl Loop {
-    fn turn(&mut self, terminal: &mut Terminal, messages: &Receiver<Msg>) -> io::Result<()> {
+    fn turn(&mut self, terminal: &mut Terminal, told: &Receiver<Told>) -> io::Result<()> {
         let mut is_dirty = true;
         let mut ticked = monotonic();
         loop {
@@ -100,23 +161,22 @@ impl Loop {
             } else {
                 tick_in
             };
-            let mut next = match messages.recv_timeout(wait) {
-                Ok(msg) => Some(msg),
+            let mut next = match told.recv_timeout(wait) {
+                Ok(told) => Some(told),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
-            if next.is_none() && (ticked + TICK) <= monotonic() {
-                next = Some(Msg::Tick);
-            }
             let mut n = 0;
-            while let Some(msg) = next {
-                is_dirty = true;
-                if self.take(terminal, msg)? {
-                    return Ok(());
+            while let Some(told_now) = next {
+                if let Some(msg) = self.heard(told_now) {
+                    is_dirty = true;
+                    if self.take(terminal, msg)? {
+                        return Ok(());
+                    }
                 }
                 n += 1;
                 next = if n < DRAIN {
-                    messages.try_recv().ok()
+                    told.try_recv().ok()
                 } else {
                     None
                 };
@@ -129,6 +189,31 @@ impl Loop {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// What was told as a message; `None` when there is nothing in it.
+    fn heard(&mut self, told: Told) -> Option<Msg> {
+        match told {
+            Told::Msg(msg) => Some(msg),
+            Told::Snapshot => {
+                let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+                newest
+                    .take()
+                    .map(|snapshot| Msg::Link(LinkMsg::Stats(snapshot)))
+            }
+            // Keys that were pressed before a question was on the screen are no answer to it: a slow line may hold the
+            // picture back for seconds while a person types on. Esc and Ctrl-C change nothing and always count.
+            Told::Typed(at, Msg::Key(key)) if !is_harmless(key) && self.is_unseen(at) => None,
+            Told::Typed(_, msg) => Some(msg),
+        }
+    }
+
+    fn is_unseen(&self, at: Instant) -> bool {
+        match dialog(&self.model) {
+            None => false,
+            open if open == self.dialog => self.seen.is_none_or(|seen| at < seen),
+            Some(_) => true,
         }
     }
 
@@ -175,9 +260,27 @@ impl Loop {
             let theme = model.options.theme;
             view(model, &mut Ink::new(frame.buffer_mut(), theme));
         })?;
-        self.drawn = Some(monotonic());
+        let now = monotonic();
+        self.drawn = Some(now);
+        let shown = dialog(&self.model);
+        if shown != self.dialog {
+            self.dialog = shown;
+            self.seen = Some(now);
+        }
         Ok(())
     }
+}
+
+/// The question that the keys answer, if there is one.
+fn dialog(model: &Model) -> Option<Dialog> {
+    match model.layers.last() {
+        Some(Layer::Plan(step)) => Some((model.layers.len(), std::mem::discriminant(&**step))),
+        _ => None,
+    }
+}
+
+fn is_harmless(key: Key) -> bool {
+    matches!(key, Key::Esc | Key::Ctrl('c'))
 }
 
 /// Writes a file that only its owner may read; says where it is.
