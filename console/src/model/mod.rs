@@ -20,7 +20,7 @@ pub(crate) use field::TextField;
 pub(crate) use layer::{Confirm, Focus, Form, Item, ItemKind, Layer, Menu, Palette, PlanStep};
 pub(crate) use list::ListView;
 pub(crate) use pages::{PAGE_ROWS, Pages};
-pub(crate) use selector::parse_selector;
+pub(crate) use selector::{has_selection, parse_selector, word};
 pub(crate) use slots::{Series, SlotBook, Span};
 
 use crate::facts::Facts;

@@ -1,9 +1,13 @@
 //! Gallery of screens. `screen.rs` is the contract, one file per screen, the slice below is the catalogue in the order of
 //! the bar.
 
+mod alerts;
+mod audit;
 mod body;
+mod causes;
 mod consumers;
 mod dead;
+mod events;
 mod latency;
 mod offers;
 mod pending;
@@ -20,9 +24,13 @@ use crate::place::{Group, Id};
 pub(crate) static SCREENS: &[Screen] = &[
     pending::SCREEN,
     dead::SCREEN,
+    causes::SCREEN,
     consumers::SCREEN,
     results::SCREEN,
     latency::SCREEN,
+    events::SCREEN,
+    alerts::SCREEN,
+    audit::SCREEN,
 ];
 
 /// The screen with this name; the first of the gallery for one that is not registered.

@@ -226,7 +226,7 @@ fn draw_totals(
     put(1, "products", shown(results.products.len(), "products"));
     let updated = match &results.last_updated {
         None => "never".to_owned(),
-        Some(text) => match clock::parse_ms(text) {
+        Some(text) => match clock::ms_of_rfc3339(text) {
             Some(at) => {
                 let ago = duration_ms(snapshot.ts_ms.saturating_sub(at));
                 if is_wide {
