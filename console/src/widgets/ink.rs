@@ -251,7 +251,7 @@ mod tests {
             "claim --id 1234567890-12345 now",
             Role::Plain,
         );
-        assert_eq!(used, 4);
+        assert_eq!(used, 3);
         let all: String = (0..4).map(|y| line(&buffer, y)).collect();
         assert_eq!(all.replace(' ', ""), "claim--id1234567890-12345now");
     }
