@@ -15,6 +15,7 @@ mod store_contract {
     mod in_memory;
     pub(crate) mod model;
     pub(crate) mod on_redis;
+    pub(crate) mod owned;
     pub(crate) mod properties;
     pub(crate) mod recovery;
     pub(crate) mod resets;
@@ -112,6 +113,20 @@ macro_rules! contract {
             hops::two_stages_on_the_source_both_see_every_entry,
             hops::an_entry_redriven_between_stages_does_not_pass_the_first_again,
             hops::a_redriven_entry_is_spawned_for_the_other_readers,
+            owned::an_owner_works_by_position_and_every_tool_sees_it,
+            owned::a_lease_is_held_until_it_is_given_up_or_runs_out,
+            owned::a_zombies_commit_is_refused_and_changes_nothing,
+            owned::a_commit_whose_reply_was_lost_is_known_as_done,
+            owned::what_must_wait_is_parked_and_worked_off,
+            owned::what_was_trimmed_is_lost_once,
+            owned::entries_deleted_unread_are_lost_once_they_are_passed,
+            owned::a_destroyed_group_is_made_again_with_what_was_parked,
+            owned::a_group_set_back_or_ahead_is_put_right,
+            owned::foreign_hands_in_the_group_change_nothing,
+            owned::a_stream_that_began_anew_is_owned_from_its_beginning,
+            owned::a_person_settles_and_releases_what_is_parked,
+            owned::a_stage_changes_its_delivery_without_loss,
+            owned::after_a_roll_back_the_owner_starts_from_the_stored_position,
             house::a_discarded_entry_is_acknowledged_unapplied,
             house::an_entry_killed_by_hand_becomes_a_dead_letter,
             house::an_operator_finds_a_trimmed_entry_lost,

@@ -1,6 +1,6 @@
 //! `stage.scale`: how many workers of a stage this daemon runs. Until the next start; the configuration stays.
 
-use pipectl_shared::rpc::Role;
+use pipectl_shared::rpc::{Code, Error, Role};
 use pipectl_shared::spec::{Param, ParamKind, Risk, Scope, Spec};
 use serde_json::{Map, Value, json};
 
@@ -28,6 +28,13 @@ fn spec() -> Spec {
     }
 }
 
+/// One partition has one owner: more workers of this daemon could only stand by.
+fn refused(stage: &str) -> Error {
+    let message = format!("stage {stage} is owned: one worker works it, in order");
+    Error::new(Code::Refused, message)
+        .hint("start another daemon for a standby; 0 hands the stage over to it")
+}
+
 fn run<'a>(context: &'a Context, params: &'a Map<String, Value>, dry_run: bool) -> Run<'a> {
     Box::pin(async move {
         let (_, stage) = stage(context, params)?;
@@ -37,6 +44,13 @@ fn run<'a>(context: &'a Context, params: &'a Map<String, Value>, dry_run: bool) 
             .and_then(Value::as_u64)
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(0);
+        let is_owned = context
+            .layout
+            .stage(&stage.name)
+            .is_some_and(|(_, names)| names.owned);
+        if is_owned && workers > 1 {
+            return Err(refused(&stage.name));
+        }
         let before = *stage.wanted.borrow();
         if dry_run {
             let would = format!(

@@ -9,7 +9,7 @@ use super::facts::{Facts, FixedStage, StageFacts};
 use super::judge::PLAUSIBLE_MS;
 use super::text;
 use crate::runtime::WorkerView;
-use crate::store::ConsumerDepth;
+use crate::store::{ConsumerDepth, PARKED};
 
 /// A consumer that holds entries and has not asked for this long is gone.
 pub(super) const GONE: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ pub(super) fn troubles(facts: &Facts, i: usize) -> Vec<Trouble> {
 }
 
 fn trouble(facts: &Facts, i: usize, consumer: &ConsumerDepth) -> Option<Trouble> {
-    if consumer.pending == 0 {
+    if consumer.pending == 0 || holds_parked(&facts.fixed.stages[i], consumer) {
         return None;
     }
     let (fixed, stage) = (&facts.fixed.stages[i], &facts.stages[i]);
@@ -139,6 +139,11 @@ fn trouble(facts: &Facts, i: usize, consumer: &ConsumerDepth) -> Option<Trouble>
     )
 }
 
+/// Whether it is the name under which an owned stage parks entries; nobody of that name ever asks for anything.
+fn holds_parked(fixed: &FixedStage, consumer: &ConsumerDepth) -> bool {
+    fixed.delivery == "owned" && consumer.name == PARKED
+}
+
 fn worker<'a>(stage: &'a StageFacts, consumer: &ConsumerDepth) -> Option<&'a WorkerView> {
     stage
         .workers
@@ -174,6 +179,10 @@ fn row(facts: &Facts, i: usize, consumer: &ConsumerDepth) -> Consumer {
         Some(trouble) => (trouble.state, Some(trouble.reason)),
         None => match view {
             Some(view) => view_state(view, consumer.inactive_ms),
+            None if holds_parked(fixed, consumer) => (
+                "ok",
+                Some("entries that wait for their next try, or behind one of their key".to_owned()),
+            ),
             None => foreign_state(consumer),
         },
     };
@@ -186,7 +195,7 @@ fn row(facts: &Facts, i: usize, consumer: &ConsumerDepth) -> Consumer {
     Consumer {
         name: text::cut_bytes(&consumer.name, text::NAME),
         stage: fixed.name.clone(),
-        ours: view.is_some(),
+        ours: view.is_some() || holds_parked(fixed, consumer),
         state: state.to_owned(),
         reason,
         pending: consumer.pending,
@@ -231,7 +240,7 @@ fn view_state(view: &WorkerView, inactive_ms: Option<u64>) -> (&'static str, Opt
             "idle",
             Some(why().unwrap_or_else(|| "waits for redis".to_owned())),
         ),
-        "paused" | "starting" | "stopped" => {
+        "paused" | "starting" | "standby" | "stopped" => {
             ("idle", Some(why().unwrap_or_else(|| view.state.to_owned())))
         }
         _ if view.held.is_empty()

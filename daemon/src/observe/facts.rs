@@ -170,6 +170,7 @@ impl Fixed {
                 delivery: stage
                     .map_or("shared", |s| match s.delivery {
                         config::Delivery::Shared => "shared",
+                        config::Delivery::Owned => "owned",
                     })
                     .to_owned(),
                 stream: at.stream.clone(),

@@ -38,6 +38,7 @@ pub(crate) fn layout() -> Layout {
         output: None,
         output_readers: 0,
         aggregates: false,
+        owned: false,
     };
     let enrich = StageLayout {
         output: Some("{events}:enrich".to_owned()),
@@ -46,6 +47,7 @@ pub(crate) fn layout() -> Layout {
     };
     let count = StageLayout {
         aggregates: true,
+        owned: false,
         ..stage("count", "{events}:enrich", "count")
     };
     Layout {

@@ -36,6 +36,7 @@ pub fn layout(config: &Config) -> Layout {
                     .operators
                     .iter()
                     .any(|o| matches!(o, config::Operator::Aggregate(_))),
+                owned: stage.delivery == config::Delivery::Owned,
             }
         })
         .collect();
@@ -84,6 +85,8 @@ pub(super) fn settings(
         },
         id_field: (names.reads_source && layout.dedupe.is_some())
             .then(|| config.event.id.clone().into_bytes()),
+        key_field: config.event.key.clone().into_bytes(),
+        owned: names.owned,
         terminal: names.output.is_none(),
     })
 }

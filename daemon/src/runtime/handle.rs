@@ -16,7 +16,8 @@ use crate::record::EntryId;
 pub struct WorkerView {
     /// Consumer name.
     pub consumer: String,
-    /// `starting`, `reading`, `working`, `committing`, `waiting` (store away), `paused`, `parked` (fault board), `stopped`.
+    /// `starting`, `reading`, `working`, `committing`, `waiting` (store away), `paused`, `parked` (fault board), `standby`
+    /// (owned stages: another worker is the owner), `stopped`.
     pub state: &'static str,
     /// Why, when it waits.
     pub reason: Option<String>,
@@ -141,7 +142,7 @@ impl StageHandle {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let alive = |entry: &WorkerEntry| {
             let view = entry.view.lock().unwrap_or_else(PoisonError::into_inner);
-            (!matches!(view.state, "parked" | "stopped" | "waiting")).then_some(view.held.len())
+            (!matches!(view.state, "parked" | "stopped" | "waiting" | "standby")).then_some(view.held.len())
         };
         if let Some(name) = to {
             let entry = workers.get(name).ok_or_else(|| {
@@ -153,15 +154,25 @@ impl StageHandle {
                     names.join(", ")
                 )
             })?;
-            alive(entry).ok_or_else(|| format!("worker {name} is not taking entries now"))?;
+            alive(entry).ok_or_else(|| match standby(entry) {
+                Some(why) => format!("worker {name} stands by: {why}"),
+                None => format!("worker {name} is not taking entries now"),
+            })?;
             return Ok(entry.orders.clone());
         }
+        let by_others = workers.values().find_map(standby);
         workers
             .values()
             .filter_map(|entry| alive(entry).map(|held| (held, &entry.orders)))
             .min_by_key(|(held, _)| *held)
             .map(|(_, orders)| orders.clone())
-            .ok_or_else(|| format!("stage {} has no live worker in this daemon; start one with: pipectl scale {} 1", self.name, self.name))
+            .ok_or_else(|| match by_others {
+                Some(why) => format!(
+                    "stage {} is not owned by this daemon ({why}); ask the daemon of its owner",
+                    self.name
+                ),
+                None => format!("stage {} has no live worker in this daemon; start one with: pipectl scale {} 1", self.name, self.name),
+            })
     }
 
     /// Whether an operator paused it.
@@ -173,6 +184,12 @@ impl StageHandle {
     pub fn n_running(&self) -> u32 {
         self.running.load(Ordering::Relaxed)
     }
+}
+
+/// Why a worker stands by; `None` when it does not.
+fn standby(entry: &WorkerEntry) -> Option<String> {
+    let view = entry.view.lock().unwrap_or_else(PoisonError::into_inner);
+    (view.state == "standby").then(|| view.reason.clone().unwrap_or_default())
 }
 
 /// All running stages, in layout order.

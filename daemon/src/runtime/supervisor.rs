@@ -279,7 +279,11 @@ impl Keeper {
             stop: stop.clone(),
             one_by_one: false,
         };
-        let task = workers.spawn(worker.run()).id();
+        let task = if self.settings.owned {
+            workers.spawn(worker.run_owned()).id()
+        } else {
+            workers.spawn(worker.run()).id()
+        };
         Running { task, stop }
     }
 

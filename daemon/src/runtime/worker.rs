@@ -12,6 +12,8 @@
 mod commit;
 mod lookups;
 mod outcome;
+mod owned;
+mod parking;
 mod quarantine;
 mod shown;
 
@@ -84,6 +86,10 @@ pub(super) struct Settings {
     pub(super) backoff: Backoff,
     /// Field of the event id, in stages that read the source while the id window is on.
     pub(super) id_field: Option<Vec<u8>>,
+    /// Field of the key: in owned stages records of one key keep their order.
+    pub(super) key_field: Vec<u8>,
+    /// Whether the stage is owned: one worker of all daemons works it, the others stand by.
+    pub(super) owned: bool,
     /// Whether a record ends here, so that end-to-end latency is measured.
     pub(super) terminal: bool,
 }

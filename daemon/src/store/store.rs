@@ -61,6 +61,8 @@ pub struct StageLayout {
     pub output_readers: u32,
     /// Whether it has an aggregate: then `applied` counts towards `duplicated`.
     pub aggregates: bool,
+    /// Whether one owner works it in order (delivery `owned`), not several that compete.
+    pub owned: bool,
 }
 
 /// The id window (semantics.md section 5).
@@ -71,6 +73,9 @@ pub struct Dedupe {
     /// How many ids are kept at most.
     pub max_ids: u64,
 }
+
+/// Consumer of the group that holds parked entries of an owned stage.
+pub const PARKED: &str = "parked";
 
 /// Why the store did not do it, named by what the caller does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -268,6 +273,93 @@ pub trait Writer: Send {
     async fn claim(&mut self, ids: &[EntryId], min_idle: Duration) -> Result<Batch>;
 }
 
+/// Answer to an attempt to take a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acquired {
+    /// It is ours, from now on for the time asked for.
+    Leased(Lease),
+    /// Somebody else has it.
+    Held {
+        /// Who.
+        by: String,
+        /// For how much longer unless it is renewed, milliseconds.
+        left_ms: u64,
+    },
+}
+
+/// A lease on an owned stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Grows by one whenever the lease is taken: the fence of every commit.
+    pub epoch: u64,
+    /// The last applied entry: reading goes on after it.
+    pub position: EntryId,
+}
+
+/// One commit of an owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedCommit {
+    /// The lease under which it was worked, and the position from which it was read.
+    pub lease: Lease,
+    /// Outcomes in stream order; `repeated` as in shared delivery. [`Outcome::Retry`] parks the entry.
+    pub commit: Commit,
+    /// `false`: everything that was read after the position, without gaps; the position moves to the last of them.
+    /// `true`: entries that were parked before; the position stays.
+    pub parked: bool,
+    /// The lease is renewed for this long.
+    pub ttl: Duration,
+}
+
+/// Answer to an owner's commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnedDone {
+    /// Done, now or by an earlier try of the same commit.
+    Done {
+        /// What did not go as asked.
+        committed: Committed,
+        /// A foreign reader had moved the group ahead of the position, or held entries: put right.
+        foreign: bool,
+    },
+    /// The lease is somebody else's now, or another epoch's: nothing was done. Stop at once.
+    Fenced,
+    /// The stored position is neither where this commit began nor where it ends (the stream began anew, the server went
+    /// back to an earlier instant): nothing was done. Start again from the stored one.
+    Moved,
+}
+
+/// What a renewal found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// The stored position; `None` = there is none (the stream began anew).
+    pub position: Option<EntryId>,
+    /// How many entries are parked: other than the owner knows, where a person settled some.
+    pub n_parked: u64,
+    /// Parked entries that are due by the store's account, at most 100: an operator may have released them.
+    pub due: Vec<EntryId>,
+}
+
+/// The one owner of an owned stage, or somebody who waits to be it; over its own connection (semantics.md section 7).
+#[async_trait]
+pub trait Owner: Send {
+    /// Takes the lease if it is free, has run out, or is this owner's own (of a life before). Not cancel-safe: a dropped
+    /// one may have happened; the lease runs out.
+    async fn acquire(&mut self, ttl: Duration) -> Result<Acquired>;
+
+    /// Renews it; `None` = it is lost.
+    async fn renew(&mut self, epoch: u64, ttl: Duration) -> Result<Option<Renewed>>;
+
+    /// Gives it up, if it is still this epoch's, so that the next one need not wait.
+    async fn release(&mut self, epoch: u64) -> Result<()>;
+
+    /// One atomic step: position, effects, ledger, parking, the group's own position. After `Unavailable` it is not known
+    /// whether it happened: run the same again with `repeated`.
+    async fn commit(&mut self, commit: &OwnedCommit) -> Result<OwnedDone>;
+
+    /// Payloads and past of these parked entries, in the order asked for. Those whose payload is gone are booked as lost;
+    /// those no longer parked are left out.
+    async fn fetch(&mut self, ids: &[EntryId]) -> Result<Batch>;
+}
+
 /// What became of one id in an operator's action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fate {
@@ -365,6 +457,16 @@ pub trait Store: Send + Sync {
     async fn reader(&self, stage: usize, consumer: &str) -> Result<Box<dyn Reader>>;
     /// Opens a connection of its own; fails when the server is away.
     async fn writer(&self, stage: usize, consumer: &str) -> Result<Box<dyn Writer>>;
+    /// Opens an owner's connection to an owned stage.
+    async fn owner(&self, stage: usize, consumer: &str) -> Result<Box<dyn Owner>>;
+    /// Opens a reader that follows an owned stage's input after `position`, whatever its group says; its backlog are the
+    /// parked entries. It delivers nothing: what it reads is nobody's until it is committed.
+    async fn follow(
+        &self,
+        stage: usize,
+        consumer: &str,
+        position: EntryId,
+    ) -> Result<Box<dyn Reader>>;
     /// Everything else; connects by itself, again and again.
     fn admin(&self) -> Arc<dyn Admin>;
 }
@@ -372,7 +474,8 @@ pub trait Store: Send + Sync {
 /// Something `prepare` found and mended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mended {
-    /// `group.created` (first start), `group.recreated`, `group.rewound`, `stream.recreated`, `state.reset`, `ledger.rebased`.
+    /// `group.created` (first start), `group.recreated`, `group.rewound`, `group.ahead`,
+    /// `parked.mended`, `stage.shared`, `stream.recreated`, `state.reset`, `ledger.rebased`.
     pub what: &'static str,
     /// Stage, where one is meant.
     pub stage: Option<String>,

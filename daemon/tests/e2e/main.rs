@@ -23,6 +23,7 @@ mod holes;
 mod hostile;
 mod kills;
 mod life;
+mod owned;
 mod poison;
 mod stuck;
 mod third_parties;

@@ -65,6 +65,7 @@ pub(crate) fn stage(name: &str, stream: &str, group: &str) -> StageLayout {
         output: None,
         output_readers: 0,
         aggregates: name == "count",
+        owned: false,
     }
 }
 

@@ -27,6 +27,7 @@ async fn store() -> (Memory, Manual) {
         output: None,
         output_readers: 0,
         aggregates: true,
+        owned: false,
     };
     let layout = Layout {
         pipeline: "shop".into(),

@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config, walked: &Walked, report: &mut Reporter<'_>)
     let mut lint = Lint { walked, report };
     lint.aggregates(config);
     lint.claims(config);
+    lint.owned(config);
     lint.retries(config);
     lint.dedupe(config);
     lint.server(config);
@@ -76,7 +77,7 @@ impl Lint<'_, '_, '_> {
     fn claims(&mut self, config: &Config) {
         for stage in &config.stages {
             let longest = stage.timeout.saturating_mul(stage.prefetch + 1);
-            if stage.claim_after >= longest {
+            if stage.claim_after >= longest || stage.delivery == Delivery::Owned {
                 continue;
             }
             let keys = ["claim_after", "timeout", "prefetch"];
@@ -93,6 +94,32 @@ impl Lint<'_, '_, '_> {
             );
             let place = self.place(&keys, Some(&stage.name));
             self.report.warning(place, &what, Some(&hint));
+        }
+    }
+
+    fn owned(&mut self, config: &Config) {
+        for stage in &config.stages {
+            if stage.delivery != Delivery::Owned {
+                continue;
+            }
+            if stage.workers > 1 {
+                let what = format!(
+                    "stage `{}` is owned and has {} workers, but one owner works its one partition: the others only stand by in the same process",
+                    stage.name, stage.workers
+                );
+                let hint = format!(
+                    "set stage.{}.workers = 1; another daemon is a standby that survives this one",
+                    stage.name
+                );
+                let keys = [format!("stage.{}.workers", stage.name)];
+                let place = self.place(&keys, Some(&stage.name));
+                self.report.warning(place, &what, Some(&hint));
+            }
+            let key = format!("stage.{}.claim_after", stage.name);
+            if let Some((_, place)) = self.walked.values.get(&key) {
+                let what = format!("`{key}` has no effect: nothing is claimed in an owned stage");
+                self.report.warning(*place, &what, Some("leave it out"));
+            }
         }
     }
 

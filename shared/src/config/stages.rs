@@ -104,8 +104,10 @@ fn stage(
     from: From,
     group: String,
 ) -> Stage {
-    // There is one kind of delivery so far; the catalogue refuses others.
-    let _ = reader.text(scope, "delivery");
+    let delivery = match reader.text(scope, "delivery").as_str() {
+        "owned" => Delivery::Owned,
+        _ => Delivery::Shared,
+    };
     let chain = reader.walked.operators.get(&named.name);
     let chain = chain.cloned().unwrap_or_default();
     if chain.is_empty() {
@@ -122,7 +124,7 @@ fn stage(
         name: named.name.clone(),
         from,
         group,
-        delivery: Delivery::Shared,
+        delivery,
         workers: reader.number(scope, "workers"),
         operators,
         timeout: reader.duration(scope, "timeout"),

@@ -171,6 +171,8 @@ pub enum From {
 pub enum Delivery {
     /// Workers of one group compete.
     Shared,
+    /// One owner per partition, in order.
+    Owned,
 }
 
 /// One operator of a chain.

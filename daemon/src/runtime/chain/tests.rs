@@ -40,6 +40,7 @@ fn layout(output: Option<&str>, reads_source: bool) -> StageLayout {
         output: output.map(str::to_owned),
         output_readers: u32::from(output.is_some()),
         aggregates: false,
+        owned: false,
     }
 }
 

@@ -51,7 +51,16 @@ fn by_hand(
     outcome: impl FnOnce(RetryRow, &Fields) -> Outcome,
     now: u64,
 ) -> Result<Fate> {
-    if !state.group(stage)?.pending.contains_key(&id) {
+    let is_parked = |state: &State| {
+        let owned = state.owned.get(&stage.name);
+        owned.is_some_and(|owned| owned.parked.contains_key(&id))
+    };
+    let is_open = if stage.owned {
+        is_parked(state)
+    } else {
+        state.group(stage)?.pending.contains_key(&id)
+    };
+    if !is_open {
         return Ok(not_pending(state, stage, id));
     }
     let Some(fields) = state.payload(stage, id).cloned() else {
@@ -110,7 +119,7 @@ fn pending_row(
 impl Admin for Memory {
     async fn prepare(&self) -> Result<Vec<Mended>> {
         self.shared
-            .change(|state, _| prepare::prepare(state, &self.layout))
+            .change(|state, now| prepare::prepare(state, &self.layout, now))
     }
 
     async fn depth(&self) -> Result<Depth> {
@@ -228,6 +237,9 @@ impl Admin for Memory {
                 .and_then(|rows| rows.get_mut(&id))
             {
                 row.not_before_ms = 0;
+            }
+            if let Some(due) = state.owned(stage).parked.get_mut(&id) {
+                *due = 0;
             }
             Ok(Fate::Done)
         })

@@ -8,10 +8,22 @@ use bytes::Bytes;
 use super::state::{RetryRow, State, millis, signed};
 use crate::effect::{Counter, Effects};
 use crate::record::{EntryId, FIELD_ORIGIN, Fields};
+use super::owner;
 use crate::store::{
     Code, Commit, Committed, DeadLetter, DeadRow, Layout, Outcome, Result, Settle, StageLayout,
     StoreError,
 };
+
+/// Who commits, which decides when an entry counts as taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// A worker of a shared stage, or a person: what is pending.
+    Group,
+    /// The owner, or a person, of an owned stage: what is parked.
+    Parked,
+    /// The owner, entries read after its position: all of them.
+    Position,
+}
 
 /// Most entries of one commit.
 const ENTRIES_MAX: usize = 500;
@@ -27,12 +39,27 @@ pub(super) fn commit(
     discards: bool,
     now: u64,
 ) -> Result<Committed> {
+    let by = if stage.owned { By::Parked } else { By::Group };
+    commit_by(state, layout, stage, commit, by, discards, now)
+}
+
+/// The same for who is known; the owner's fence was passed before.
+pub(super) fn commit_by(
+    state: &mut State,
+    layout: &Layout,
+    stage: &StageLayout,
+    commit: &Commit,
+    by: By,
+    discards: bool,
+    now: u64,
+) -> Result<Committed> {
     check(state, stage, commit)?;
     let mut step = Step {
         state,
         layout,
         stage,
         commit,
+        by,
         discards,
         now,
         settled: Vec::new(),
@@ -55,7 +82,7 @@ pub(super) fn commit(
 }
 
 /// Everything that can fail, before the first change.
-fn check(state: &State, stage: &StageLayout, commit: &Commit) -> Result<()> {
+pub(super) fn check(state: &State, stage: &StageLayout, commit: &Commit) -> Result<()> {
     state.group(stage)?;
     if state
         .lines
@@ -123,6 +150,7 @@ struct Step<'a> {
     layout: &'a Layout,
     stage: &'a StageLayout,
     commit: &'a Commit,
+    by: By,
     discards: bool,
     now: u64,
     /// Finished by this commit.
@@ -134,6 +162,9 @@ struct Step<'a> {
 impl Step<'_> {
     /// A failed try may be noted only by who holds the entry.
     fn retry_code(&self, entry: &Settle) -> Result<Code> {
+        if self.by == By::Position || self.is_parked(entry.id) {
+            return Ok(Code::Applied);
+        }
         let holder = self
             .state
             .group(self.stage)?
@@ -147,16 +178,32 @@ impl Step<'_> {
         })
     }
 
+    fn is_parked(&self, id: EntryId) -> bool {
+        self.by == By::Parked
+            && self
+                .state
+                .owned
+                .get(&self.stage.name)
+                .is_some_and(|owned| owned.parked.contains_key(&id))
+    }
+
+    /// Takes an entry out of what is open; whether it was.
+    fn take(&mut self, id: EntryId) -> Result<bool> {
+        let stage = self.stage;
+        if self.by == By::Position {
+            return Ok(true);
+        }
+        let was_pending = self.state.group_mut(stage)?.pending.remove(&id).is_some();
+        Ok(match self.by {
+            By::Group => was_pending,
+            _ => self.state.owned(stage).parked.remove(&id).is_some(),
+        })
+    }
+
     /// Acknowledges one entry and tells whether its effects may happen.
     fn acknowledge(&mut self, entry: &Settle) -> Result<Code> {
-        let was_settled = self.state.is_settled(self.stage, entry.id);
-        if self
-            .state
-            .group_mut(self.stage)?
-            .pending
-            .remove(&entry.id)
-            .is_none()
-        {
+        let was_settled = self.by == By::Group && self.state.is_settled(self.stage, entry.id);
+        if !self.take(entry.id)? {
             return Ok(if self.commit.repeated || was_settled {
                 Code::Superseded
             } else {
@@ -228,6 +275,16 @@ impl Step<'_> {
                     .entry(stage.name.clone())
                     .or_default()
                     .insert(entry.id, row);
+                if stage.owned {
+                    owner::park(
+                        self.state,
+                        stage,
+                        entry.id,
+                        *failures,
+                        *not_before_ms,
+                        self.now,
+                    );
+                }
             }
         }
     }
@@ -292,7 +349,9 @@ impl Step<'_> {
         if !self.fresh.is_empty() {
             self.state.remember(self.layout, self.fresh, self.now);
         }
-        self.state.settle(self.stage, &self.settled);
+        if self.by == By::Group {
+            self.state.settle(self.stage, &self.settled);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod commit;
 mod depth;
 mod hands;
 mod meddler;
+mod owner;
 mod prepare;
 mod state;
 mod stream;
@@ -22,8 +23,9 @@ use tokio::sync::Notify;
 pub use meddler::{GroupFacts, Meddler, PendingFacts};
 
 use self::state::{State, stage_of};
-use super::{Admin, Layout, Reader, Result, Store, Writer};
+use super::{Admin, Layout, Owner, Reader, Result, Store, Writer};
 use crate::clock::Clock;
+use crate::record::EntryId;
 
 /// A store in memory. Clones are one store.
 #[derive(Clone)]
@@ -51,6 +53,14 @@ impl Memory {
         Self {
             layout: Arc::new(layout),
             shared: Arc::new(shared),
+        }
+    }
+
+    fn owning(&self, stage: usize, consumer: &str) -> owner::Hands {
+        owner::Hands {
+            store: self.clone(),
+            stage,
+            consumer: consumer.to_owned(),
         }
     }
 
@@ -114,6 +124,22 @@ impl Store for Memory {
     async fn writer(&self, stage: usize, consumer: &str) -> Result<Box<dyn Writer>> {
         stage_of(&self.layout, stage)?;
         Ok(Box::new(hands::Hands::new(self.clone(), stage, consumer)))
+    }
+
+    async fn owner(&self, stage: usize, consumer: &str) -> Result<Box<dyn Owner>> {
+        stage_of(&self.layout, stage)?;
+        Ok(Box::new(self.owning(stage, consumer)))
+    }
+
+    async fn follow(
+        &self,
+        stage: usize,
+        consumer: &str,
+        position: EntryId,
+    ) -> Result<Box<dyn Reader>> {
+        stage_of(&self.layout, stage)?;
+        let hands = self.owning(stage, consumer);
+        Ok(Box::new(owner::Follower { hands, position }))
     }
 
     fn admin(&self) -> Arc<dyn Admin> {

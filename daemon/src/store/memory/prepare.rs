@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::depth::{accepted, came};
+use super::owner;
 use super::state::{State, millis, signed};
 use super::stream::Stream;
 use crate::record::EntryId;
 use crate::store::{Layout, Mended, Result, StageLayout, StoreError, Swept};
 
 /// Claims the stream, creates missing groups where everything before is settled, begins or re-bases the ledger.
-pub(super) fn prepare(state: &mut State, layout: &Layout) -> Result<Vec<Mended>> {
+pub(super) fn prepare(state: &mut State, layout: &Layout, now: u64) -> Result<Vec<Mended>> {
     match &state.owner {
         Some(owner) if *owner != layout.pipeline => {
             let text = format!(
@@ -24,8 +25,14 @@ pub(super) fn prepare(state: &mut State, layout: &Layout) -> Result<Vec<Mended>>
     }
     let mut mended = Vec::new();
     for stage in &layout.stages {
+        if !stage.owned {
+            owner::prepare(state, stage, &mut mended, now)?;
+        }
         notice_a_new_stream(state, stage, &mut mended);
         make_group(state, stage, &mut mended);
+        if stage.owned {
+            owner::prepare(state, stage, &mut mended, now)?;
+        }
     }
     Ok(mended)
 }
@@ -80,6 +87,11 @@ fn notice_a_new_stream(state: &mut State, stage: &StageLayout, mended: &mut Vec<
         new.base = Some(-known);
     }
     state.settled.remove(&stage.name);
+    if let Some(owned) = state.owned.get_mut(&stage.name).filter(|_| stage.owned) {
+        owned.position = None;
+        owned.parked.clear();
+        state.retry.remove(&stage.name);
+    }
     let text = format!(
         "stream \"{}\" was deleted; {lost} entries that were not finished are booked as lost",
         stage.stream

@@ -36,12 +36,29 @@ pub(super) struct State {
     pub(super) retry: BTreeMap<String, BTreeMap<EntryId, RetryRow>>,
     /// Finished entries, by stage.
     pub(super) settled: BTreeMap<String, Settled>,
+    /// Leases, positions and parked entries of owned stages.
+    pub(super) owned: BTreeMap<String, Owned>,
     /// Dead letters.
     pub(super) dead: BTreeMap<EntryId, DeadRow>,
     /// Last id of the dead-letter stream.
     dead_last: EntryId,
     /// Daemons that live, with when they are forgotten.
     pub(super) daemons: BTreeMap<String, u64>,
+}
+
+/// What is kept of an owned stage.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Owned {
+    /// Who has the lease; empty = nobody.
+    pub(super) owner: String,
+    /// Grows with every change of hands.
+    pub(super) epoch: u64,
+    /// When the lease runs out, milliseconds since 1970.
+    pub(super) until_ms: u64,
+    /// Last applied id; `None` = never owned.
+    pub(super) position: Option<EntryId>,
+    /// Open entries that wait, with when they are due; the truth, of which the pending list is a picture.
+    pub(super) parked: BTreeMap<EntryId, u64>,
 }
 
 /// A stage's line in the ledger.
@@ -218,9 +235,17 @@ impl State {
         self.dead.insert(id, row);
     }
 
+    /// What is kept of an owned stage; made when it is not there.
+    pub(super) fn owned(&mut self, stage: &StageLayout) -> &mut Owned {
+        self.owned.entry(stage.name.clone()).or_default()
+    }
+
     /// Books a pending entry whose payload is gone: no longer pending, `lost`, a row that does not count as `dead`.
     pub(super) fn book_lost(&mut self, stage: &StageLayout, id: EntryId, now: u64) -> Result<()> {
         self.group_mut(stage)?.pending.remove(&id);
+        if stage.owned && self.owned(stage).parked.remove(&id).is_none() {
+            return Ok(());
+        }
         self.line(stage).lost += 1;
         let tried = self.forget_retry(stage, id).unwrap_or_default();
         let row = DeadRow {

@@ -76,6 +76,26 @@ impl Settled {
         self.low.is_some_and(|low| id < low) || self.above.contains(&id)
     }
 
+    /// Everything up to this id is settled: the position of an owned stage.
+    pub(super) fn up_to(&mut self, position: EntryId) {
+        self.low = Some(position.next());
+        self.above.clear();
+    }
+
+    /// A stage that was owned is shared: of all up to `position` only these are open.
+    pub(super) fn all_but(
+        &mut self,
+        parked: impl Iterator<Item = EntryId>,
+        known: impl Iterator<Item = EntryId>,
+    ) {
+        let open: BTreeSet<EntryId> = parked.collect();
+        let Some(first) = open.first() else { return };
+        self.low = Some(*first);
+        self.above = known
+            .filter(|id| id > first && !open.contains(id))
+            .collect();
+    }
+
     /// Notes what a commit settled and moves `low` up to the oldest entry still pending. With nothing pending it moves past
     /// the last entry settled, not past the last of the commit: after a group was re-created a commit from before may name
     /// entries that are not delivered again yet.

@@ -327,11 +327,18 @@ impl Admin for RedisAdmin {
         let mut args = vec![layout.pipeline.clone()];
         for (stage, names) in layout.stages.iter().zip(&self.keys) {
             keys.push(names.stream.clone());
-            keys.push(names.settled.clone());
+            keys.extend([
+                names.settled.clone(),
+                names.position.clone(),
+                names.lease.clone(),
+                names.parked.clone(),
+                names.retry.clone(),
+            ]);
             args.extend([
                 stage.name.clone(),
                 stage.group.clone(),
                 u8::from(stage.reads_source).to_string(),
+                u8::from(stage.owned).to_string(),
             ]);
         }
         let reply = self.script(&scripts::PREPARE, &keys, &args).await?;
@@ -355,6 +362,9 @@ impl Admin for RedisAdmin {
                 "group.recreated" => "group.recreated",
                 "group.adopted" => "group.adopted",
                 "group.rewound" => "group.rewound",
+                "group.ahead" => "group.ahead",
+                "parked.mended" => "parked.mended",
+                "stage.shared" => "stage.shared",
                 _ => "stream.recreated",
             };
             mended.push(Mended {
@@ -607,6 +617,12 @@ impl Admin for RedisAdmin {
                         id.to_string().as_bytes(),
                         row.as_bytes(),
                     ]));
+                }
+                if pending && layout.owned {
+                    // The owner hears of it with its next renewal.
+                    let id = id.to_string();
+                    let parked = keys.parked.as_bytes();
+                    writes.push(words(&[b"ZADD", parked, b"XX", b"0", id.as_bytes()]));
                 }
                 fates.push(if pending {
                     Fate::Done

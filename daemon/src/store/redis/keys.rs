@@ -14,6 +14,10 @@ pub(super) struct Keys {
     pub(super) settled: String,
     pub(super) dead: String,
     pub(super) output: String,
+    pub(super) position: String,
+    pub(super) lease: String,
+    pub(super) parked: String,
+    is_owned: bool,
 }
 
 impl Keys {
@@ -28,13 +32,17 @@ impl Keys {
             settled: layout.key(&format!("settled:{}", stage.name)),
             dead: layout.key("dead"),
             output: stage.output.clone().unwrap_or_else(|| stage.stream.clone()),
+            position: layout.key(&format!("position:{}", stage.name)),
+            lease: layout.key(&format!("lease:{}", stage.name)),
+            parked: layout.key(&format!("parked:{}", stage.name)),
+            is_owned: stage.owned,
         }
     }
 
     /// KEYS of `commit.lua`.
-    pub(super) fn commit(&self) -> [&str; 11] {
-        [
-            &self.stream,
+    pub(super) fn commit(&self) -> Vec<&str> {
+        let mut keys = vec![
+            self.stream.as_str(),
             &self.ledger,
             &self.counts,
             &self.sessions[0],
@@ -45,11 +53,35 @@ impl Keys {
             &self.settled,
             &self.dead,
             &self.output,
-        ]
+        ];
+        if self.is_owned {
+            keys.extend([self.position.as_str(), &self.lease, &self.parked]);
+        }
+        keys
     }
 
-    /// KEYS of `claim.lua` and `lost.lua`.
-    pub(super) fn claim(&self) -> [&str; 4] {
-        [&self.stream, &self.ledger, &self.retry, &self.dead]
+    /// KEYS of `claim.lua`, `lost.lua` and `own_fetch.lua`.
+    pub(super) fn claim(&self) -> Vec<&str> {
+        let mut keys = vec![
+            self.stream.as_str(),
+            &self.ledger,
+            &self.retry,
+            &self.dead,
+        ];
+        if self.is_owned {
+            keys.push(&self.parked);
+        }
+        keys
+    }
+
+    /// KEYS of `own_lease.lua`.
+    pub(super) fn lease(&self) -> [&str; 5] {
+        [
+            &self.stream,
+            &self.position,
+            &self.lease,
+            &self.parked,
+            &self.settled,
+        ]
     }
 }

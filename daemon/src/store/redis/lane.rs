@@ -13,12 +13,12 @@ use super::resp::{BATCH_MAX, Cursor, REPLY_MAX, Reply};
 use super::scripts::{self, Script};
 use crate::record::{EntryId, Fields, Record};
 use crate::store::{
-    Batch, Code, Commit, Committed, Delivered, Layout, Reader, Result, StageLayout, StoreError,
-    Writer,
+    Batch, Code, Commit, Committed, Delivered, Layout, OwnedCommit, Reader, Result, StageLayout,
+    StoreError, Writer,
 };
 
 /// A refused commit is tried again in pieces of this many entries when memory is full.
-const SMALL: usize = 50;
+pub(super) const SMALL: usize = 50;
 
 /// What both ends of a lane know.
 pub(super) struct Lane {
@@ -75,7 +75,7 @@ pub(super) fn entry_of(reply: Reply) -> Result<(EntryId, Option<Fields>)> {
 
 /// The entries of an XREADGROUP or XREAD of one stream; a timeout is an empty list. Every event passes here, so the reply
 /// is walked over and not made into a tree first.
-fn entries_of(frame: &Bytes) -> Result<Vec<(EntryId, Option<Fields>)>> {
+pub(super) fn entries_of(frame: &Bytes) -> Result<Vec<(EntryId, Option<Fields>)>> {
     let mut reply = Cursor::new(frame);
     if reply.array().map_err(bad)?.unwrap_or(0) == 0 {
         return Ok(Vec::new());
@@ -251,11 +251,11 @@ impl Reader for RedisReader {
 }
 
 /// One entry may be as large as Redis lets it; several together may not.
-fn reply_max(n_records: usize) -> usize {
+pub(super) fn reply_max(n_records: usize) -> usize {
     if n_records > 1 { BATCH_MAX } else { REPLY_MAX }
 }
 
-fn delivered(record: Record, deliveries: u64, row: Reply) -> Delivered {
+pub(super) fn delivered(record: Record, deliveries: u64, row: Reply) -> Delivered {
     let past = match row {
         Reply::Bulk(row) => parse_retry(&row),
         _ => None,
@@ -363,7 +363,8 @@ pub(super) async fn run_commit(
     if commit.entries.is_empty() {
         return Ok(Committed::default());
     }
-    let (result, forwards) = try_commit(lane, commit, discard, &scripts::COMMIT).await;
+    let (reply, forwards) = try_commit(lane, commit, discard, None, &scripts::COMMIT).await;
+    let result = reply.and_then(|reply| codes_of(reply, commit.entries.len()));
     match result {
         Err(StoreError::OutOfMemory(_)) if !forwards => {
             let mut all = Committed::default();
@@ -373,9 +374,9 @@ pub(super) async fn run_commit(
                     entries: piece.to_vec(),
                     repeated: commit.repeated,
                 };
-                let done = try_commit(lane, &piece, discard, &scripts::COMMIT_ALLOW_OOM)
-                    .await
-                    .0?;
+                let (reply, _) =
+                    try_commit(lane, &piece, discard, None, &scripts::COMMIT_ALLOW_OOM).await;
+                let done = codes_of(reply?, piece.entries.len())?;
                 all.exceptions.extend(
                     done.exceptions
                         .into_iter()
@@ -388,19 +389,31 @@ pub(super) async fn run_commit(
     }
 }
 
-async fn try_commit(
+/// One run of the script: its reply, and whether anything is forwarded. `owned` = by the owner of an owned stage.
+pub(super) async fn try_commit(
     lane: &mut Lane,
     commit: &Commit,
     discard: bool,
+    owned: Option<&OwnedCommit>,
     script: &Script,
-) -> (Result<Committed>, bool) {
-    let encoded = encode(commit, &lane.stage, lane.layout.dedupe.is_some(), discard);
+) -> (Result<Reply>, bool) {
+    let mut encoded = encode(commit, &lane.stage, lane.layout.dedupe.is_some(), discard);
     let forwards = encoded.forwards;
     let window = lane
         .layout
         .dedupe
         .map_or((0, 0), |d| (d.window.as_millis(), d.max_ids));
-    let args: [Bytes; 10] = [
+    if lane.stage.owned {
+        encoded.flags.push(match owned {
+            None => 'h',
+            Some(owned) if owned.parked => 'p',
+            Some(_) => 'w',
+        });
+        if lane.stage.reads_source {
+            encoded.flags.push('s');
+        }
+    }
+    let mut args: Vec<Bytes> = vec![
         Bytes::copy_from_slice(lane.stage.group.as_bytes()),
         Bytes::copy_from_slice(commit.consumer.as_bytes()),
         Bytes::copy_from_slice(lane.stage.name.as_bytes()),
@@ -412,15 +425,25 @@ async fn try_commit(
         Bytes::from(encoded.batch),
         Bytes::from(encoded.parts),
     ];
-    let result = script
+    if let Some(owned) = owned {
+        args.extend([
+            Bytes::from(owned.lease.epoch.to_string()),
+            Bytes::from(owned.lease.position.to_string()),
+            Bytes::from(owned.ttl.as_millis().to_string()),
+        ]);
+    }
+    let reply = script
         .run(&mut lane.connection, &lane.keys.commit(), &args)
-        .await
-        .and_then(|reply| codes_of(reply, commit.entries.len()));
-    (result, forwards)
+        .await;
+    (reply, forwards)
 }
 
 fn codes_of(reply: Reply, n_entries: usize) -> Result<Committed> {
-    let words = reply.items().map_err(bad)?;
+    codes(reply.items().map_err(bad)?, n_entries)
+}
+
+/// Pairs of an entry's place and its code.
+pub(super) fn codes(words: Vec<Reply>, n_entries: usize) -> Result<Committed> {
     let mut exceptions = Vec::with_capacity(words.len() / 2);
     let mut words = words.into_iter();
     while let (Some(at), Some(code)) = (words.next(), words.next()) {

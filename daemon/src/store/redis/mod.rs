@@ -12,6 +12,7 @@ mod errors;
 mod info;
 mod keys;
 mod lane;
+mod owner;
 pub mod managed;
 pub mod preflight;
 mod resp;
@@ -30,7 +31,9 @@ use self::admin::RedisAdmin;
 use self::connection::Connection;
 use self::keys::Keys;
 use self::lane::{Lane, RedisReader, RedisWriter};
-use super::{Admin, Layout, Reader, Result, Store, StoreError, Writer};
+use self::owner::{RedisFollower, RedisOwner};
+use crate::record::EntryId;
+use super::{Admin, Layout, Owner, Reader, Result, Store, StoreError, Writer};
 
 /// A store on one server. Cheap to clone.
 #[derive(Clone)]
@@ -88,6 +91,22 @@ impl Store for RedisStore {
         Ok(Box::new(RedisWriter(
             self.lane(stage, consumer, "commit").await?,
         )))
+    }
+
+    async fn owner(&self, stage: usize, consumer: &str) -> Result<Box<dyn Owner>> {
+        Ok(Box::new(RedisOwner(
+            self.lane(stage, consumer, "own").await?,
+        )))
+    }
+
+    async fn follow(
+        &self,
+        stage: usize,
+        consumer: &str,
+        position: EntryId,
+    ) -> Result<Box<dyn Reader>> {
+        let lane = self.lane(stage, consumer, "read").await?;
+        Ok(Box::new(RedisFollower { lane, position }))
     }
 
     fn admin(&self) -> Arc<dyn Admin> {

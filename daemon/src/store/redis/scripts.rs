@@ -81,6 +81,8 @@ script!(
     COMMIT_ALLOW_OOM, "allow-oom", "scripts/commit.lua"
 );
 script!(CLAIM, "allow-oom", "scripts/claim.lua");
+script!(OWN_LEASE, "allow-oom", "scripts/own_lease.lua");
+script!(OWN_FETCH, "allow-oom", "scripts/own_fetch.lua");
 script!(KEEP, "allow-oom", "scripts/keep.lua");
 script!(LOST, "allow-oom", "scripts/lost.lua");
 script!(BEAT, "allow-oom", "scripts/beat.lua");

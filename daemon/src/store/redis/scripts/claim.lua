@@ -1,6 +1,6 @@
 -- Claims pending entries for a consumer: the sweep (others' idle ones whose back-off is over) or exactly these ids.
 --
--- KEYS  1 input stream  2 ledger  3 retry  4 dead
+-- KEYS  1 input stream  2 ledger  3 retry  4 dead  owned stages only: 5 parked
 -- ARGV  1 group  2 consumer  3 stage  4 min idle ms  5 'sweep' | 'ids'
 --       sweep: 6 after id  7 count      ids: 6... the ids
 -- Reply {next cursor | '', {lost ids}, {{id, fields, deliveries, retry row | ''}, ...}}
@@ -20,7 +20,7 @@ local function take(id, deliveries, row)
   if entry and entry[2] then
     got[#got + 1] = {entry[1], entry[2], deliveries + 1, row or ''}
   elseif #call('XRANGE', S, id, id) == 0 then
-    book_lost(S, group, stage, LEDGER, RETRY, DEAD, id, now)
+    book_lost(S, group, stage, LEDGER, RETRY, DEAD, id, now, KEYS[5])
     lost[#lost + 1] = id
   end
 end

@@ -2,13 +2,19 @@
 --
 -- KEYS  1 input stream  2 ledger  3 counts  4 sessions:0  5 sessions:1  6 seen:0  7 seen:1  8 retry  9 settled  10 dead
 --       11 output stream (the input stream again where there is none)
+--       owned stages only: 12 position  13 lease  14 parked
 -- ARGV  1 group  2 consumer  3 stage  4 flags: r repeated, d id window on, o has an output
 --       5 readers of the output  6 session_keep ms  7 window ms  8 max ids
 --       9 msgpack { ids, kinds, event ids | 0, counts {field, delta, ...}, sessions {field, delta, ...},
 --                   children {[index] = {fields, ...}}, dead {[index] = fields}, retries {[index] = {text}} , foreign_ok}
 --       10 msgpack: per entry {position of delta, amount, ...} into the list `counts .. sessions`; unpacked only when an
 --          entry falls out
+--       an owner's commit only: 11 epoch  12 position it was read from  13 ttl ms
+--       flags of owned stages: w new entries, read without gaps after the position; p entries parked before; h parked
+--       entries that a person settles by hand (no fence: who takes the id out of `parked` has it); s reads the source
 -- Reply flat {index, code, ...} of the entries that were not applied: D duplicate, N not pending, S superseded, R redelivered.
+--       An owner's commit: first 'OK' | 'FENCED' | 'MOVED', and '1' where a foreign reader was put right.
+-- Keeps: an owner's effects happen if and only if the position moves (new entries) or the id leaves `parked`.
 -- Keeps: an entry's effects happen if and only if its acknowledgement does, and at most once, also after the group was
 -- reset or re-created. Everything that can fail is checked before the first write, because Redis does not roll back.
 local S, LEDGER, COUNTS, SETTLED, RETRY, DEAD, OUT = KEYS[1], KEYS[2], KEYS[3], KEYS[9], KEYS[8], KEYS[10], KEYS[11]
@@ -22,6 +28,8 @@ local ids, kinds, events, counts, sessions = m[1], m[2], m[3], m[4], m[5]
 local children, dead, retries = m[6], m[7], m[8]
 local n = #ids
 local kind_of = {string.byte(kinds, 1, n)}
+local POSITION, LEASE, PARKED = KEYS[12], KEYS[13], KEYS[14]
+local mode = string.match(flags, '[wph]')
 local APPLIED, FILTERED, LATE, DISCARDED, DEAD_LETTERED, RETRIED = string.byte('aflxdr', 1, 6)
 
 -- 1. Read only.
@@ -33,6 +41,24 @@ if summary.err then return summary end
 local state = call('HMGET', LEDGER, 'base:' .. stage, 'seen_gen', 'seen_since', 'sessions_gen', 'sessions_since')
 if not state[1] then return redis.error_reply('NOGROUP the ledger of stage "' .. stage .. '" is gone') end
 local now = now_ms()
+
+-- Owned: the fence. The lease must be this owner's of this epoch, the position where this commit begins.
+local reply, group_at, n_parked = {}, nil, 0
+if mode then
+  wrong = check_types({POSITION, 'string', LEASE, 'hash', PARKED, 'zset'})
+  if wrong then return wrong end
+  n_parked = call('ZCARD', PARKED)
+end
+if mode == 'w' or mode == 'p' then
+  local lease = call('HMGET', LEASE, 'owner', 'epoch')
+  if lease[1] ~= consumer or lease[2] ~= ARGV[11] then return {'FENCED', '0'} end
+  local position = call('GET', POSITION)
+  -- The reply to the first try was lost.
+  if mode == 'w' and repeated and position == ids[n] then return {'OK', '0'} end
+  if position ~= ARGV[12] then return {'MOVED', '0'} end
+  reply = {'OK', '0'}
+  group_at = group_of(S, group)
+end
 
 local function sums(key, list)
   -- New values of a list of counters, or an error reply when one is no integer or would not fit 15 digits.
@@ -91,7 +117,7 @@ end
 local low = call('HGET', SETTLED, 'low')
 local spans, n_listed, close = {}, 0, {}
 local first, last = ids[1], ids[n]
-for _, name in ipairs(call('HKEYS', SETTLED)) do
+for _, name in ipairs(mode and {} or call('HKEYS', SETTLED)) do
   local from, to, star = string.match(name, '^(%S+) (%S+) ?(%*?)$')
   if from then
     local span = {name = name, from = from, to = to, whole = star == '*'}
@@ -100,7 +126,7 @@ for _, name in ipairs(call('HKEYS', SETTLED)) do
     if not below(to, first) and not below(last, from) then close[#close + 1] = span end
   end
 end
-local suspicious = #close > 0 or (low and below(first, low))
+local suspicious = not mode and (#close > 0 or (low and below(first, low)))
 local function in_span(span, id)
   if below(id, span.from) or below(span.to, id) then return false end
   if span.whole then return true end
@@ -116,7 +142,7 @@ local function settled_before(id, among)
 end
 
 -- 2. Acknowledge one by one. Calls cost most here, so what an entry needs beside its XACK is done for all at once.
-local reply, dropped = {}, {}
+local dropped = {}
 local new_events, settled, finished = {}, {}, {}
 local n_new, n_settled, n_finished = 0, 0, 0
 local n_duplicate, n_dropped = 0, 0
@@ -125,10 +151,20 @@ for i = 1, n do
   local id = ids[i]
   local code = nil
   if kind_of[i] == RETRIED then
-    if #call('XPENDING', S, group, id, id, 1, consumer) == 0 then code = repeated and 'S' or 'N' end
+    local held = mode == 'w'
+    if mode == nil then held = #call('XPENDING', S, group, id, id, 1, consumer) > 0
+    elseif not held then held = call('ZSCORE', PARKED, id) end
+    if not held then code = repeated and 'S' or 'N' end
   else
     local was_settled = suspicious and settled_before(id, close)
-    if call('XACK', S, group, id) == 0 then
+    local taken = 1
+    if mode == nil then taken = call('XACK', S, group, id)
+    elseif mode ~= 'w' then
+      -- The set is the truth: also where somebody took the entry out of the pending list.
+      taken = call('ZREM', PARKED, id)
+      call('XACK', S, group, id)
+    end
+    if taken == 0 then
       code = (repeated or was_settled) and 'S' or 'N'
     else
       n_finished = n_finished + 1
@@ -239,6 +275,14 @@ for i = 1, n do
       end
     elseif kind == RETRIED then
       call('HSET', RETRY, ids[i], retries[i])
+      if mode then
+        -- Parked. Followers of a parked entry wait for it, not for a time.
+        local not_before, failures = string.match(retries[i], '^(%d+) (%d+) ')
+        if failures == '0' then not_before = '+inf' end
+        call('ZADD', PARKED, not_before, ids[i])
+        local claimed = call('XCLAIM', S, group, 'parked', 0, ids[i], 'FORCE', 'JUSTID', 'RETRYCOUNT', failures)
+        if #claimed == 0 then book_lost(S, group, stage, LEDGER, RETRY, DEAD, ids[i], now, PARKED) end
+      end
     elseif kind == DEAD_LETTERED then
       call('XADD', DEAD, '*', '_stage', stage, '_stream', S, '_id', ids[i], unpack(dead[i]))
       booked.dead = booked.dead + 1
@@ -267,8 +311,43 @@ if n_new > 0 then
   call('HSET', current, unpack(new_events))
 end
 
--- 5. The settled mark: every delivered id below the oldest pending one is settled.
-if #settled > 0 then
+-- 5. Owned: the position, and the group's own kept in step, so that every tool tells the right lag.
+if mode == 'w' then
+  local from, to = ARGV[12], ids[n]
+  call('SET', POSITION, to)
+  call('HSET', SETTLED, 'low', after(to) or to)
+  local is_ahead = below(from, group_at['last-delivered-id'])
+  if is_ahead then reply[2] = '1' end
+  if summary[1] ~= n_parked then
+    -- Somebody read entries of ours through the group: they are done now.
+    for i = 1, n do
+      if kind_of[i] ~= RETRIED and call('XACK', S, group, ids[i]) == 1 then reply[2] = '1' end
+    end
+  end
+  local info = as_map(call('XINFO', 'STREAM', S))
+  local added, length = info['entries-added'], info.length
+  local first_there = info['first-entry'] and info['first-entry'][1]
+  local read_before = group_at['last-delivered-id'] == from and group_at['entries-read'] or nil
+  local unread = nil
+  if not below(to, info['last-generated-id']) or #call('XRANGE', S, '(' .. to, '+', 'COUNT', 1) == 0 then unread = 0
+  elseif first_there and below(to, first_there) then unread = length
+  elseif first_there and below(from, first_there) then unread = length - #call('XRANGE', S, '-', to, 'COUNT', n) end
+  local came = string.find(flags, 's', 1, true) and added or tonumber(call('HGET', LEDGER, 'emitted:' .. S) or '0')
+  local left = came - base_of(LEDGER, stage) - settled_of(LEDGER, stage) - call('ZCARD', PARKED)
+  if unread then
+    -- What the ledger misses and the group had not read was trimmed or deleted unread (see the janitor).
+    local missed = left - unread
+    local open = read_before and added - read_before - n - unread or missed
+    local lost = added == length and 0 or math.max(0, math.min(missed, open))
+    if lost > 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
+  elseif read_before then unread = added - read_before - n
+  else unread = left end
+  call('XGROUP', 'SETID', S, group, to, 'ENTRIESREAD', digits(math.max(0, math.min(added, added - unread))))
+end
+if mode == 'w' or mode == 'p' then call('HSET', LEASE, 'until', digits(now + tonumber(ARGV[13]))) end
+
+-- 6. Shared: the settled mark. Every delivered id below the oldest pending one is settled.
+if not mode and #settled > 0 then
   -- The last entry acknowledged here, not the last of the batch: after the group was made anew an old batch may hold
   -- entries that this group has not delivered yet.
   local mark

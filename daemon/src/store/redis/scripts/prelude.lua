@@ -99,8 +99,10 @@ local function base_of(ledger, stage)
 end
 
 -- Books a pending entry whose payload is gone: acknowledged, `lost`, a row in the dead letters that does not count.
-local function book_lost(stream, group, stage, ledger, retry, dead, id, now)
+-- In owned stages `parked` is given and tells whether it is still open; there it is booked once, whoever finds it.
+local function book_lost(stream, group, stage, ledger, retry, dead, id, now, parked)
   call('XACK', stream, group, id)
+  if parked and call('ZREM', parked, id) == 0 then return end
   call('HINCRBY', ledger, stage .. ':lost', 1)
   local row = call('HGET', retry, id)
   local tries, first = '0', '0'

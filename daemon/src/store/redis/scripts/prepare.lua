@@ -1,10 +1,12 @@
 -- Makes ready: owner, groups, ledger. Idempotent.
 --
--- KEYS  1 source stream  2 owner  3 ledger  4 counts  5 dead  6.. per stage: input stream, settled
--- ARGV  1 pipeline  2.. per stage: name, group, '1' when it reads the source
+-- KEYS  1 source stream  2 owner  3 ledger  4 counts  5 dead
+--       6.. per stage: input stream, settled, position, lease, parked, retry
+-- ARGV  1 pipeline  2.. per stage: name, group, '1' when it reads the source, '1' when it is owned
 -- Reply list of {what, stage, detail}.
 -- Keeps: a group is created where everything before is settled, never at `$`; a stream that was deleted and began anew
--- is noticed, what it held is booked as lost, and the ledger goes on.
+-- is noticed, what it held is booked as lost, and the ledger goes on. In owned stages the group follows the position, and
+-- the pending list holds exactly what is parked.
 local S, OWNER, LEDGER = KEYS[1], KEYS[2], KEYS[3]
 local mended = {}
 local wrong = check_types({S, 'stream', OWNER, 'string', LEDGER, 'hash', KEYS[4], 'hash', KEYS[5], 'stream'})
@@ -34,12 +36,62 @@ local function count_from(key, from)
   return nil
 end
 
-local n_stages = (#KEYS - 5) / 2
+-- What is pending is what is parked: entries that a foreign reader took through the group are read by their owner anyway.
+local function mend_parked(stream, group, parked, stage)
+  local summary = call('XPENDING', stream, group)
+  local holders = summary[4] or {}
+  local is_right = summary[1] == call('ZCARD', parked) and (summary[1] == 0 or (#holders == 1 and holders[1][1] == 'parked'))
+  if is_right then return end
+  local n_foreign, n_again, at, held = 0, 0, '-', {}
+  while true do
+    local rows = call('XPENDING', stream, group, at, '+', 500)
+    for r = 1, #rows do
+      local id = rows[r][1]
+      if not call('ZSCORE', parked, id) then n_foreign = n_foreign + call('XACK', stream, group, id)
+      elseif rows[r][2] == 'parked' then held[id] = true end
+    end
+    if #rows < 500 then break end
+    at = '(' .. rows[#rows][1]
+  end
+  for _, id in ipairs(call('ZRANGE', parked, 0, -1)) do
+    if not held[id] then
+      n_again = n_again + #call('XCLAIM', stream, group, 'parked', 0, id, 'FORCE', 'JUSTID')
+    end
+  end
+  if n_foreign + n_again > 0 then
+    mended[#mended + 1] = {'parked.mended', stage, 'somebody changed the pending list of group "' .. group .. '": '
+      .. digits(n_foreign) .. ' foreign entries taken out of it, ' .. digits(n_again) .. ' parked ones put back'}
+  end
+end
+
+-- A stage that was owned until now is shared: what was parked is pending, the rest up to the position is settled.
+local function share(settled_key, position_key, lease_key, parked)
+  local ids = call('ZRANGE', parked, 0, -1)
+  table.sort(ids, below)
+  if #ids > 0 then
+    call('HSET', settled_key, 'low', ids[1])
+    for k = 1, #ids do
+      local from, to = after(ids[k]), ids[k + 1] and before(ids[k + 1]) or call('GET', position_key)
+      if from and to and not below(to, from) then call('HSET', settled_key, from .. ' ' .. to .. ' *', '') end
+    end
+  end
+  call('DEL', position_key, lease_key, parked)
+end
+
+local n_stages = (#KEYS - 5) / 6
 for i = 1, n_stages do
-  local stream, settled_key = KEYS[4 + 2 * i], KEYS[5 + 2 * i]
-  local stage, group, reads_source = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1] == '1'
-  wrong = check_types({stream, 'stream', settled_key, 'hash'})
+  local stream, settled_key, position_key, lease_key, parked = KEYS[6 * i], KEYS[6 * i + 1], KEYS[6 * i + 2], KEYS[6 * i + 3], KEYS[6 * i + 4]
+  local stage, group, reads_source, is_owned = ARGV[4 * i - 2], ARGV[4 * i - 1], ARGV[4 * i] == '1', ARGV[4 * i + 1] == '1'
+  wrong = check_types({stream, 'stream', settled_key, 'hash', position_key, 'string', lease_key, 'hash', parked, 'zset'})
   if wrong then return wrong end
+  if not is_owned and call('EXISTS', position_key) == 1 then
+    local lease = call('HMGET', lease_key, 'owner', 'until')
+    if lease[1] and lease[1] ~= '' and tonumber(lease[2] or '0') > now_ms() then
+      return redis.error_reply('ERR stage "' .. stage .. '" is still owned by ' .. lease[1] .. '; stop that daemon before the delivery is changed')
+    end
+    share(settled_key, position_key, lease_key, parked)
+    mended[#mended + 1] = {'stage.shared', stage, 'the stage was owned until now'}
+  end
   local facts = stream_facts(stream)
   local base = call('HGET', LEDGER, 'base:' .. stage)
   local low = call('HGET', settled_key, 'low')
@@ -67,6 +119,7 @@ for i = 1, n_stages do
       end
       if lost > 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
       call('DEL', settled_key)
+      if is_owned then call('DEL', position_key, parked, KEYS[6 * i + 5]) end
       call('HSET', LEDGER, 'added:' .. stage, digits(facts.added))
       low = nil
       mended[#mended + 1] = {'stream.recreated', stage,
@@ -122,6 +175,15 @@ for i = 1, n_stages do
       end
     end
   end
+  local position = is_owned and call('GET', position_key)
+  if position and below(position, found['last-delivered-id']) then
+    local rest = count_from(stream, '(' .. position)
+    if rest then call('XGROUP', 'SETID', stream, group, position, 'ENTRIESREAD', digits(facts.added - rest))
+    else call('XGROUP', 'SETID', stream, group, position) end
+    mended[#mended + 1] = {'group.ahead', stage, 'group "' .. group .. '" had been moved ahead to ' .. found['last-delivered-id']
+      .. ' by a foreign reader; set back to ' .. position}
+  end
+  if position then mend_parked(stream, group, parked, stage) end
   if base and found and low and below(found['last-delivered-id'], before(low)) then
     local rest = count_from(stream, low)
     if rest then call('XGROUP', 'SETID', stream, group, before(low), 'ENTRIESREAD', digits(facts.added - rest))
