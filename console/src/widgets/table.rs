@@ -160,30 +160,17 @@ pub(crate) fn draw_table(ink: &mut Ink<'_>, area: Rect, table: &Table<'_>) {
         return;
     }
     let inner = Rect::new(area.x + 2, area.y, area.width - 2, area.height);
-    let places = layout(table.columns, inner, table.skip);
-    for (n, x, width) in &places {
-        let column = &table.columns[*n];
-        let arrow = match table.sort {
-            Some((by, reverse)) if by == *n => match (ink.is_ascii(), reverse) {
-                (false, false) => "▴",
-                (false, true) => "▾",
-                (true, false) => "^",
-                (true, true) => "v",
-            },
-            _ => "",
-        };
-        let title = format!("{}{arrow}", column.title);
-        match column.align {
-            Align::Left => ink.text(*x, area.y, *width, &title, Role::Title),
-            Align::Right => ink.right(x + width, area.y, *width, &title, Role::Title),
-        };
-    }
     let height = usize::from(area.height - 1);
-    for (line, row) in (table.offset..table.n_rows).take(height).enumerate() {
+    let rows: Vec<(usize, Vec<Cell>)> = (table.offset..table.n_rows)
+        .take(height)
+        .map(|row| (row, (table.cells)(row)))
+        .collect();
+    let places = layout(table.columns, inner, table.skip, &wanted(ink, table, &rows));
+    draw_titles(ink, area.y, table, &places);
+    for (line, (row, cells)) in rows.iter().enumerate() {
         let y = area.y + 1 + u16::try_from(line).unwrap_or(u16::MAX);
-        let is_cursor = table.cursor == Some(row);
-        let is_marked = (table.is_marked)(row);
-        let cells = (table.cells)(row);
+        let is_cursor = table.cursor == Some(*row);
+        let is_marked = (table.is_marked)(*row);
         for (n, x, width) in &places {
             let Some(cell) = cells.get(*n) else { continue };
             let role = if is_marked && cell.role == Role::Plain {
@@ -200,20 +187,56 @@ pub(crate) fn draw_table(ink: &mut Ink<'_>, area: Rect, table: &Table<'_>) {
             ink.paint(Rect::new(area.x, y, area.width, 1), Role::Cursor);
             ink.glyph(area.x, y, '▶', '>', Role::Cursor);
         }
-        if is_marked {
-            ink.glyph(
-                area.x + 1,
-                y,
-                '*',
-                '*',
-                if is_cursor { Role::Cursor } else { Role::Mark },
-            );
+        let mark = match (is_marked, ink.is_old) {
+            (true, _) => Some(('*', Role::Mark)),
+            // Old rows say so without any colour.
+            (false, true) => Some(('~', Role::Dim)),
+            (false, false) => None,
+        };
+        if let Some((glyph, role)) = mark {
+            let role = if is_cursor { Role::Cursor } else { role };
+            ink.glyph(area.x + 1, y, glyph, glyph, role);
+        }
+    }
+}
+
+/// Cells that each column would like, by its title and by the rows in sight.
+fn wanted(ink: &Ink<'_>, table: &Table<'_>, rows: &[(usize, Vec<Cell>)]) -> Vec<u16> {
+    let columns = table.columns.iter().enumerate();
+    columns
+        .map(|(n, column)| {
+            let cells = rows.iter().filter_map(|(_, cells)| cells.get(n));
+            cells
+                .map(|cell| ink.width_within(&cell.text, column.most))
+                .chain([ink.width_of(column.title)])
+                .max()
+                .unwrap_or(0)
+        })
+        .collect()
+}
+
+fn draw_titles(ink: &mut Ink<'_>, y: u16, table: &Table<'_>, places: &[(usize, u16, u16)]) {
+    for (n, x, width) in places {
+        let column = &table.columns[*n];
+        let end = match column.align {
+            Align::Left => x + ink.text(*x, y, *width, column.title, Role::Title),
+            Align::Right => {
+                ink.right(x + width, y, *width, column.title, Role::Title);
+                x + width
+            }
+        };
+        // Behind the title, where a column's gap is: a title is never cut for it.
+        if let Some((by, reverse)) = table.sort
+            && by == *n
+        {
+            let (unicode, ascii) = if reverse { ('▾', 'v') } else { ('▴', '^') };
+            ink.glyph(end, y, unicode, ascii, Role::Title);
         }
     }
 }
 
 /// Which columns are shown, where, and how wide.
-fn layout(columns: &[Column], area: Rect, skip: usize) -> Vec<(usize, u16, u16)> {
+fn layout(columns: &[Column], area: Rect, skip: usize, wanted: &[u16]) -> Vec<(usize, u16, u16)> {
     let mut shown: Vec<usize> = (0..columns.len())
         .filter(|n| *n == 0 || *n > skip.min(columns.len().saturating_sub(2)))
         .collect();
@@ -242,16 +265,25 @@ fn layout(columns: &[Column], area: Rect, skip: usize) -> Vec<(usize, u16, u16)>
         .saturating_sub(u16::try_from(needed(&shown)).unwrap_or(u16::MAX));
     let mut places = Vec::with_capacity(shown.len());
     let mut x = area.x;
-    // Columns that can grow share what is left, those with an upper end first.
+    // Columns that can grow share what is left, the most important first, but no further than their rows in sight need;
+    // what then is left is for those without an upper end.
     let mut widths: Vec<u16> = shown.iter().map(|n| columns[*n].least).collect();
+    let mut order: Vec<usize> = (0..shown.len()).collect();
+    order.sort_by_key(|at| columns[shown[*at]].rank);
     for is_open in [false, true] {
-        for (at, n) in shown.iter().enumerate() {
-            let column = &columns[*n];
+        for at in &order {
+            let column = &columns[shown[*at]];
             if (column.most == u16::MAX) != is_open {
                 continue;
             }
-            let more = column.most.saturating_sub(widths[at]).min(spare);
-            widths[at] += more;
+            let wanted = wanted.get(shown[*at]).copied().unwrap_or(u16::MAX);
+            let most = if is_open {
+                u16::MAX
+            } else {
+                column.most.min(wanted)
+            };
+            let more = most.saturating_sub(widths[*at]).min(spare);
+            widths[*at] += more;
             spare -= more;
         }
     }
@@ -275,7 +307,7 @@ mod tests {
     ];
 
     fn shown(width: u16, skip: usize) -> Vec<(usize, u16)> {
-        layout(COLUMNS, Rect::new(0, 0, width, 9), skip)
+        layout(COLUMNS, Rect::new(0, 0, width, 9), skip, &[30; 4])
             .into_iter()
             .map(|(n, _, width)| (n, width))
             .collect()
@@ -289,6 +321,13 @@ mod tests {
         assert_eq!(shown(18, 0), [(0, 11), (2, 6)]);
         assert_eq!(shown(5, 0), [(0, 5)]);
         assert_eq!(shown(20, 2), [(0, 14), (3, 5)]);
+    }
+
+    #[test]
+    fn a_column_grows_no_further_than_its_rows_need() {
+        let places = layout(COLUMNS, Rect::new(0, 0, 60, 9), 0, &[12, 8, 6, 5]);
+        let widths: Vec<u16> = places.iter().map(|(_, _, width)| *width).collect();
+        assert_eq!(widths, [12, 8, 6, 31]);
     }
 
     #[test]
