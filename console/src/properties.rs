@@ -424,8 +424,17 @@ fn open_layer(desk: &mut Desk, which: usize) {
     }
 }
 
+/// So many cases; a failing one is printed and goes into a test of its own.
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(config(48))]
 
     #[test]
     fn any_snapshot_on_any_screen_under_any_layer_at_any_size_is_drawn_and_clean(
@@ -713,7 +722,7 @@ fn run(steps: Vec<Step>, theme: Theme, read_only: bool, begin: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(384))]
+    #![proptest_config(config(384))]
 
     #[test]
     fn no_row_of_keys_and_answers_acts_without_a_confirmation(

@@ -8,10 +8,12 @@ mod causes;
 mod consumers;
 mod dead;
 mod events;
+mod guide;
 mod offers;
 mod pending;
 mod screen;
 
+pub(crate) use guide::guide;
 pub(crate) use offers::matches;
 pub(crate) use screen::{Screen, Source};
 

@@ -24,7 +24,7 @@ const REFRESH_MS: u64 = 2_000;
 /// Takes a message at a time (milliseconds since the console started).
 pub(crate) fn update(model: &mut Model, now_ms: u64, msg: Msg) -> Vec<Effect> {
     model.now_ms = model.now_ms.max(now_ms);
-    let mut effects = match msg {
+    let effects = match msg {
         Msg::Key(key) => press(model, key),
         Msg::Paste { text, n_keys } => paste(model, &text, n_keys),
         Msg::Resize(columns, rows) => {
@@ -43,8 +43,12 @@ pub(crate) fn update(model: &mut Model, now_ms: u64, msg: Msg) -> Vec<Effect> {
             Vec::new()
         }
     };
-    if model.options.read_only {
-        // The last gate: whatever a dialog did, a read-only console sends nothing that acts.
+    gate(model.options.read_only, effects)
+}
+
+/// The last gate: whatever a dialog did, a read-only console sends nothing that acts.
+fn gate(read_only: bool, mut effects: Vec<Effect>) -> Vec<Effect> {
+    if read_only {
         effects.retain(|effect| !matches!(effect, Effect::Ask(_, question) if question.acts()));
     }
     effects

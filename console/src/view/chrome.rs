@@ -302,7 +302,6 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             (Act::Quit, "quit"),
         ],
     };
-    let acts = fitting(model, ink, acts, area.width);
     let mut x = area.x;
     if matches!(model.layers.last(), Some(Layer::Detail(_))) {
         x += ink.pieces(
@@ -312,7 +311,8 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             &[(" h", Role::Key), (" hex/text ", Role::Dim)],
         );
     }
-    for (key, what) in acts {
+    let room = area.right().saturating_sub(x);
+    for (key, what) in fitting(model, ink, acts, room) {
         let what = format!(" {what} ");
         x += ink.pieces(
             x,
