@@ -199,12 +199,16 @@ fn draw_alert(model: &Model, ink: &mut Ink<'_>, area: Rect) -> bool {
             .as_ref()
             .map(|hint| format!(" -- {hint}"))
             .unwrap_or_default();
-        ink.pieces(
+        // The next step matters more than the end of a long reason: it gets half of the line where it needs it.
+        let for_hint = ink.width_of(&hint).min(area.width / 2);
+        let left = area.width - for_hint;
+        let used = ink.pieces(
             area.x,
             area.y,
-            area.width,
-            &[("!! ", Role::Bad), (why, Role::Warn), (&hint, Role::Plain)],
+            left,
+            &[("!! ", Role::Bad), (why, Role::Warn)],
         );
+        ink.text(area.x + used, area.y, area.width - used, &hint, Role::Plain);
         return true;
     }
     let Some(snapshot) = model.facts.snapshot() else {

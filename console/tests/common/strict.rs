@@ -18,6 +18,7 @@ struct Screen {
     is_alternate: bool,
     is_cursor_shown: bool,
     copies: Vec<String>,
+    colours: Vec<Vec<u16>>,
     faults: Vec<String>,
     n_bytes: u64,
 }
@@ -32,6 +33,7 @@ impl Strict {
                 is_alternate: false,
                 is_cursor_shown: true,
                 copies: Vec::new(),
+                colours: Vec::new(),
                 faults: Vec::new(),
                 n_bytes: 0,
             },
@@ -69,6 +71,11 @@ impl Strict {
     /// What was put on the clipboard, still encoded.
     pub fn copies(&self) -> &[String] {
         &self.screen.copies
+    }
+
+    /// Colours that were set, as the parameters of the sequences that did; going back to the terminal's own is none.
+    pub fn colours(&self) -> &[Vec<u16>] {
+        &self.screen.colours
     }
 
     /// Everything that the console has no business to write.
@@ -151,7 +158,13 @@ impl Perform for Screen {
                 let at = |n: Option<u16>| usize::from(n.unwrap_or(1).max(1)) - 1;
                 self.at = (at(second), at(first));
             }
-            (b"", 'm') => {}
+            (b"", 'm') => {
+                let flat: Vec<u16> = numbers.concat();
+                let is_colour = |n: &u16| matches!(n, 30..=38 | 40..=48 | 58 | 90..=97 | 100..=107);
+                if flat.first().is_some_and(is_colour) && !self.colours.contains(&flat) {
+                    self.colours.push(flat);
+                }
+            }
             (b"", 'J') if first == Some(2) => {
                 for row in &mut self.cells {
                     row.fill(" ".to_owned());
