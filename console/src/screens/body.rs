@@ -164,7 +164,11 @@ fn why_empty(model: &Model, screen: &Screen, list: &List, view: &ListView) -> (S
     let is_loaded = match (screen.source, screen.id) {
         (Source::Snapshot, _) => model.facts.snapshot().is_some(),
         (Source::Latency, _) => {
-            model.latency.is_some() || model.facts.snapshot().is_some_and(|s| !s.latency.is_empty())
+            model.latency.is_some()
+                || model
+                    .facts
+                    .snapshot()
+                    .is_some_and(|s| !s.latency.is_empty())
         }
         (Source::Pages, Id::Pending) => model.pending.is_loaded,
         (Source::Pages, Id::Dead) => model.dead.is_loaded,
