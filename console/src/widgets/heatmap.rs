@@ -73,6 +73,16 @@ impl Rows {
         })
     }
 
+    /// The same with empty rows until `height` is full, slower ones first: so that a slow entry moves no row.
+    fn grown(mut self, height: usize) -> Self {
+        let above = Self::row(N_BUCKETS - 1, self.width).saturating_sub(self.first + self.n - 1);
+        self.n += above.min(height.saturating_sub(self.n));
+        let below = self.first.min(height.saturating_sub(self.n));
+        self.first -= below;
+        self.n += below;
+        self
+    }
+
     // The first bucket ends at 1 us; the one behind it begins there, and so does the first row.
     fn row(bucket: usize, width: usize) -> usize {
         bucket.saturating_sub(1) / width
@@ -197,7 +207,7 @@ pub(crate) fn draw_heatmap(ink: &mut Ink<'_>, area: Rect, map: &Heatmap<'_>) -> 
             .flat_map(|buckets| buckets.iter())
     };
     // The whole window decides, not what is in view: scales and rows stand still while the cursor moves.
-    let rows = Rows::fit(every(), height);
+    let rows = Rows::fit(every(), height).map(|rows| rows.grown(height));
     let greatest = |rows: &Rows| {
         let cells = map.columns.iter().flatten();
         cells
@@ -398,6 +408,15 @@ mod tests {
             assert_eq!(rows.map(|r| (r.width, r.n)), expected, "{height}");
         }
         assert_eq!(Rows::fit(&[bucket(1.0, 0), bucket(f64::NAN, 9)], 9), None);
+        let grown = |height| {
+            let rows = Rows::fit(&buckets, 9).map(|rows| rows.grown(height));
+            rows.map(|rows| (rows.first, rows.n))
+        };
+        // Above first, then below, then there is nothing left to show.
+        assert_eq!(grown(9), Some((23, 9)));
+        assert_eq!(grown(30), Some((23, 30)));
+        assert_eq!(grown(50), Some((13, 50)));
+        assert_eq!(grown(99), Some((0, 63)));
     }
 
     #[test]
