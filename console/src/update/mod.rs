@@ -43,7 +43,8 @@ pub(crate) fn update(model: &mut Model, now_ms: u64, msg: Msg) -> Vec<Effect> {
             Vec::new()
         }
     };
-    effects.extend(model.ask_slots());
+    let series = screens::chosen_series(model);
+    effects.extend(model.ask_slots(series));
     if model.options.read_only {
         // The last gate: whatever a dialog did, a read-only console sends nothing that acts.
         effects.retain(|effect| !matches!(effect, Effect::Ask(_, question) if question.acts()));
