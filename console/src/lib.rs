@@ -11,6 +11,8 @@ mod client;
 pub mod clock;
 mod facts;
 mod failure;
+#[cfg(test)]
+mod fixtures;
 mod history;
 mod interrupt;
 mod keys;

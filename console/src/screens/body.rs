@@ -4,12 +4,13 @@
 use ratatui::layout::Rect;
 
 use super::screen::{List, Screen, Source};
+use crate::clock;
 use crate::facts::Link;
 use crate::model::{ListView, Model};
 use crate::output::human::{count, duration_ms};
 use crate::place::Id;
 use crate::theme::Role;
-use crate::widgets::{Ink, Table, draw_table};
+use crate::widgets::{Ink, Table, draw_table, panel};
 
 /// Draws a screen's list in `area`: one line of counts and filter, then the table, or why there is none.
 pub(crate) fn draw_list(model: &Model, ink: &mut Ink<'_>, area: Rect, screen: &Screen) {
@@ -50,6 +51,81 @@ pub(crate) fn draw_list(model: &Model, ink: &mut Ink<'_>, area: Rect, screen: &S
         skip: view.column,
     };
     draw_table(ink, body, &table);
+}
+
+/// A line of the pane beneath a list.
+pub(super) struct Line {
+    role: Role,
+    text: String,
+}
+
+impl Line {
+    /// In a look.
+    pub(super) fn new(role: Role, text: String) -> Self {
+        Self { role, text }
+    }
+
+    /// Ordinary.
+    pub(super) fn plain(text: String) -> Self {
+        Self::new(Role::Plain, text)
+    }
+}
+
+/// The list and, beneath it, what the row under the cursor says in full: tables cut long messages, this does not.
+pub(super) fn draw_list_and_row(
+    model: &Model,
+    ink: &mut Ink<'_>,
+    area: Rect,
+    screen: &Screen,
+    title: &str,
+    lines: Option<Vec<Line>>,
+) {
+    // Narrow tables show little of a message, so more of the place is for the pane.
+    let share = if area.width < 60 { 2 } else { 3 };
+    let height = (area.height / share).clamp(3, 9);
+    let Some(lines) = lines.filter(|_| area.height >= height + 4) else {
+        return draw_list(model, ink, area, screen);
+    };
+    let (list, pane) = split(area, area.height - height);
+    draw_list(model, ink, list, screen);
+    let inner = panel(ink, pane, title, false);
+    let mut y = inner.y;
+    for line in &lines {
+        let left = Rect::new(
+            inner.x + 1,
+            y,
+            inner.width.saturating_sub(2),
+            inner.bottom().saturating_sub(y),
+        );
+        y += ink.wrapped(left, &line.text, line.role);
+    }
+}
+
+fn split(area: Rect, height: u16) -> (Rect, Rect) {
+    let height = height.min(area.height);
+    (
+        Rect::new(area.x, area.y, area.width, height),
+        Rect::new(area.x, area.y + height, area.width, area.height - height),
+    )
+}
+
+/// A stamp in as few cells as it needs: `13:02:40`, or `11-20 13:02` of another day than today. What is no RFC 3339 stamp
+/// stays as it came.
+pub(super) fn stamp(rfc3339: &str, model: &Model) -> String {
+    let today = match model.wall_ms() {
+        0 => String::new(),
+        ms => clock::rfc3339(ms),
+    };
+    let day = today.get(..10);
+    match (rfc3339.get(..10), rfc3339.get(11..19)) {
+        (date, Some(time)) if date == day => time.to_owned(),
+        (Some(date), Some(time)) => format!(
+            "{} {}",
+            date.get(5..).unwrap_or(date),
+            time.get(..5).unwrap_or(time)
+        ),
+        _ => rfc3339.to_owned(),
+    }
 }
 
 fn ink_is_old(model: &Model) -> bool {
@@ -163,7 +239,13 @@ fn paged<T>(pages: &crate::model::Pages<T>) -> (Option<u64>, usize, bool, Option
 fn why_empty(model: &Model, screen: &Screen, list: &List, view: &ListView) -> (String, Role) {
     let is_loaded = match (screen.source, screen.id) {
         (Source::Snapshot, _) => model.facts.snapshot().is_some(),
-        (Source::Latency, _) => model.latency.is_some(),
+        (Source::Latency, _) => {
+            model.latency.is_some()
+                || model
+                    .facts
+                    .snapshot()
+                    .is_some_and(|s| !s.latency.is_empty())
+        }
         (Source::Pages, Id::Pending) => model.pending.is_loaded,
         (Source::Pages, Id::Dead) => model.dead.is_loaded,
         (Source::Pages, Id::Causes) => model.causes.is_loaded,

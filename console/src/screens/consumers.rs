@@ -7,7 +7,7 @@ use ratatui::layout::Rect;
 use super::body::draw_list;
 use super::screen::{List, Screen, Source, no_act};
 use crate::message::Effect;
-use crate::model::{Item, ItemKind, Model};
+use crate::model::{Item, ItemKind, Model, word};
 use crate::output::human::{count, duration_ms};
 use crate::place::{Group, Id};
 use crate::theme::Role;
@@ -43,7 +43,7 @@ pub(super) const SCREEN: Screen = Screen {
 };
 
 const COLUMNS: &[Column] = &[
-    Column::text("CONSUMER", 0, 20, 40),
+    Column::text("CONSUMER", 0, 12, 40),
     Column::text("STAGE", 1, 8, 16),
     Column::text("STATE", 0, 6, 7),
     Column::figure("PENDING", 0, 7),
@@ -90,13 +90,19 @@ fn cells(model: &Model, row: usize) -> Vec<Cell> {
 /// Enter: the entries that it holds.
 fn open(model: &mut Model) -> Vec<Effect> {
     let row = model.list(Id::Consumers).row();
-    let Some(name) = row
-        .and_then(|row| consumer(model, row))
-        .map(|consumer| format!("stage={} consumer={}", consumer.stage, consumer.name))
-    else {
+    let Some(name) = row.and_then(|row| consumer(model, row)).map(held_by) else {
         return Vec::new();
     };
     model.go_filtered(Id::Pending, name)
+}
+
+/// The filter for the entries that it holds.
+fn held_by(consumer: &Consumer) -> String {
+    format!(
+        "{} {}",
+        word("stage", &consumer.stage),
+        word("consumer", &consumer.name)
+    )
 }
 
 fn items(model: &Model) -> Vec<Item> {
@@ -111,10 +117,7 @@ fn items(model: &Model) -> Vec<Item> {
             "show the {} entries that {name} holds",
             count(consumer.pending)
         ),
-        kind: ItemKind::Filtered(
-            Id::Pending,
-            format!("stage={} consumer={name}", consumer.stage),
-        ),
+        kind: ItemKind::Filtered(Id::Pending, held_by(consumer)),
     }];
     if consumer.pending > 0 {
         items.push(Item {

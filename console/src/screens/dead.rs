@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use super::body::draw_list;
 use super::screen::{List, Screen, Source, no_act};
 use crate::message::Effect;
-use crate::model::{DetailOf, Item, ItemKind, Model};
+use crate::model::{DetailOf, Item, ItemKind, Model, word};
 use crate::output::human::{count, duration_ms};
 use crate::place::{Group, Id};
 use crate::theme::Role;
@@ -143,7 +143,7 @@ fn items(model: &Model) -> Vec<Item> {
         items.push(Item {
             letter: 'f',
             label: format!("show only cause {}", letter.cause),
-            kind: ItemKind::Filtered(Id::Dead, format!("cause={}", letter.cause)),
+            kind: ItemKind::Filtered(Id::Dead, word("cause", &letter.cause)),
         });
     }
     if !view.filter.is_empty() {

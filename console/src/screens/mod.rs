@@ -1,20 +1,37 @@
 //! Gallery of screens. `screen.rs` is the contract, one file per screen, the slice below is the catalogue in the order of
 //! the bar.
 
+mod alerts;
+mod audit;
 mod body;
+mod causes;
 mod consumers;
 mod dead;
+mod events;
+mod latency;
 mod offers;
 mod pending;
+mod results;
 mod screen;
 
+pub(crate) use latency::{chosen_series, is_told as is_latency_told};
 pub(crate) use offers::matches;
 pub(crate) use screen::{Screen, Source};
 
 use crate::place::{Group, Id};
 
 /// Every screen.
-pub(crate) static SCREENS: &[Screen] = &[pending::SCREEN, dead::SCREEN, consumers::SCREEN];
+pub(crate) static SCREENS: &[Screen] = &[
+    pending::SCREEN,
+    dead::SCREEN,
+    causes::SCREEN,
+    consumers::SCREEN,
+    results::SCREEN,
+    latency::SCREEN,
+    events::SCREEN,
+    alerts::SCREEN,
+    audit::SCREEN,
+];
 
 /// The screen with this name; the first of the gallery for one that is not registered.
 pub(crate) fn of(id: Id) -> &'static Screen {

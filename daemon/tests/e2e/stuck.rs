@@ -155,7 +155,7 @@ fn a_batch_parked_after_its_read_is_claimed_and_applied_once() {
 }
 
 #[test]
-fn a_batch_parked_before_its_commit_is_claimed_and_the_late_commit_changes_nothing() {
+fn hole_03_a_batch_parked_before_its_commit_is_claimed_and_the_late_commit_changes_nothing() {
     held_is_seen_claimed_and_applied_once("before_commit");
 }
 
@@ -165,7 +165,7 @@ fn a_batch_parked_after_its_commit_is_done_and_what_was_read_ahead_is_claimed() 
 }
 
 #[test]
-fn what_a_foreign_dead_consumer_holds_is_claimed_and_applied_once() {
+fn hole_07_a_dead_consumer_is_retired_once_what_it_held_was_claimed_and_applied() {
     let house = House::quiet();
     let ids = house.ghost(0, 120);
     house.add_events(120, 200);
@@ -464,7 +464,7 @@ fn the_sweep_claims_what_was_idle_for_too_long_by_itself() {
 }
 
 #[test]
-fn a_heartbeat_takes_nothing_back_from_a_rescuer() {
+fn hole_09_a_heartbeat_takes_nothing_back_from_a_rescuer() {
     let mut house = House::new(QUIET);
     house
         .set("retry.attempts=100")
