@@ -67,7 +67,8 @@ pub(crate) fn no_act(_: &mut Model, _: Act) -> Option<Vec<Effect>> {
 }
 
 /// For screens where nothing opens.
-pub(crate) fn no_open(_: &mut Model) -> Vec<Effect> {
+pub(crate) fn no_open(model: &mut Model) -> Vec<Effect> {
+    model.say("nothing opens here");
     Vec::new()
 }
 

@@ -237,10 +237,19 @@ fn form(model: &mut Model, key: Key) -> Vec<Effect> {
 
 /// First asks what it would do; the second press, with that on the screen, does it.
 fn send(model: &mut Model) -> Vec<Effect> {
+    // What held when the form opened may have changed: another role, no connection.
+    let blocked = model.why_not_act();
     let Some(Layer::Form(form)) = model.layers.last_mut() else {
         return Vec::new();
     };
     if form.is_sent {
+        return Vec::new();
+    }
+    if let Some(message) = blocked {
+        form.would = Some(Err(Fault {
+            message,
+            hint: None,
+        }));
         return Vec::new();
     }
     let params = match parameters(&form.spec, &form.fields) {
