@@ -2,11 +2,17 @@
 //! the bar.
 
 mod body;
+mod canvas;
 mod consumers;
 mod dead;
 mod offers;
+mod overview;
 mod pending;
 mod screen;
+mod stages;
+mod system;
+mod topology;
+mod trends;
 
 pub(crate) use offers::matches;
 pub(crate) use screen::{Screen, Source};
@@ -14,7 +20,14 @@ pub(crate) use screen::{Screen, Source};
 use crate::place::{Group, Id};
 
 /// Every screen.
-pub(crate) static SCREENS: &[Screen] = &[pending::SCREEN, dead::SCREEN, consumers::SCREEN];
+pub(crate) static SCREENS: &[Screen] = &[
+    overview::SCREEN,
+    topology::SCREEN,
+    pending::SCREEN,
+    dead::SCREEN,
+    consumers::SCREEN,
+    system::SCREEN,
+];
 
 /// The screen with this name; the first of the gallery for one that is not registered.
 pub(crate) fn of(id: Id) -> &'static Screen {

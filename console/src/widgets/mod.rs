@@ -1,10 +1,16 @@
 //! Parts of pictures. Nothing here knows the model: data in, cells out. All text goes through [`Ink`].
 
+mod chart;
+mod flow;
+mod gauge;
 mod ink;
 mod panel;
 mod table;
 mod trend;
 
+pub(crate) use chart::chart;
+pub(crate) use flow::{Flow, Node};
+pub(crate) use gauge::{Gauge, gauge};
 pub(crate) use ink::Ink;
 pub(crate) use panel::panel;
 pub(crate) use table::{Cell, Column, Table, draw_table};
