@@ -27,6 +27,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "entries",
+        has_marks: true,
         columns: COLUMNS,
         n_rows: |model| model.pending.len(),
         id: |model, row| {
@@ -40,7 +41,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Pages,
     items,
-    open,
+    open: Some(("payload", open)),
     act: no_act,
     draw,
 };

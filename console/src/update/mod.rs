@@ -237,7 +237,11 @@ pub(super) fn perform(model: &mut Model, act: Act) -> Vec<Effect> {
         Act::Filter => lists::begin_filter(model),
         Act::Back => return back(model),
         Act::Open => {
-            let effects = (screens::of(model.screen).open)(model);
+            let Some((_, open)) = screens::of(model.screen).open else {
+                model.say("nothing opens here");
+                return Vec::new();
+            };
+            let effects = open(model);
             // Another screen may have opened, whose rows nobody has put in order yet.
             lists::reorder(model);
             return effects;

@@ -262,6 +262,8 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     }
     let screen = screens::of(model.screen);
     let has_rows = screen.list.is_some();
+    let has_marks = screen.list.as_ref().is_some_and(|list| list.has_marks);
+    let has_menu = !(screen.items)(model).is_empty();
     let typing = model.list(model.screen).typing.is_some();
     let acts: &[(Act, &str)] = match model.layers.last() {
         Some(Layer::Detail(_)) => &[
@@ -282,9 +284,9 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         Some(_) => &[],
         None if typing => &[],
         None if has_rows => &[
-            (Act::Open, "open"),
-            (Act::Menu, "act"),
-            (Act::Mark, "mark"),
+            (Act::Open, screen.open.map_or("", |(what, _)| what)),
+            (Act::Menu, if has_menu { "act" } else { "" }),
+            (Act::Mark, if has_marks { "mark" } else { "" }),
             (Act::Filter, "filter"),
             (Act::Sort, "sort"),
             (Act::Freeze, "freeze"),
@@ -295,7 +297,7 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         ],
         None => &[
             (Act::NextScreen, "next screen"),
-            (Act::Menu, "act"),
+            (Act::Menu, if has_menu { "act" } else { "" }),
             (Act::Freeze, "freeze"),
             (Act::Palette, "palette"),
             (Act::Help, "help"),
@@ -359,6 +361,8 @@ fn fitting<'a>(
     };
     let mut shown: Vec<(usize, String, &str)> = acts
         .iter()
+        // What means nothing here has no word.
+        .filter(|(_, what)| !what.is_empty())
         .filter_map(|(act, what)| Some((rank(act), model.options.keymap.label(*act)?, *what)))
         .collect();
     let needed = |shown: &[(usize, String, &str)]| -> u16 {

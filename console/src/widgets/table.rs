@@ -180,7 +180,14 @@ pub(crate) fn draw_table(ink: &mut Ink<'_>, area: Rect, table: &Table<'_>) {
             };
             match table.columns[*n].align {
                 Align::Left => ink.text(*x, y, *width, &cell.text, role),
-                Align::Right => ink.right(x + width, y, *width, &cell.text, role),
+                Align::Right => {
+                    let start = ink.right(x + width, y, *width, &cell.text, role);
+                    // An old figure is marked in the gap before it, so that nothing of it is lost.
+                    if ink.is_old && matches!(cell.key, SortKey::Figure(_)) {
+                        ink.glyph(start.saturating_sub(1), y, '~', '~', Role::Dim);
+                    }
+                    start
+                }
             };
         }
         if is_cursor {
