@@ -5,7 +5,7 @@ use pipectl_shared::snapshot::{Latency, Snapshot};
 use ratatui::layout::Rect;
 
 use super::body::draw_list;
-use super::screen::{List, Screen, Source, no_items, no_open};
+use super::screen::{List, Screen, Source, no_items};
 use crate::clock;
 use crate::keys::Act;
 use crate::message::Effect;
@@ -34,6 +34,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "measures",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| rows(model).len(),
         id: |model, row| {
@@ -46,7 +47,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Latency,
     items: no_items,
-    open: no_open,
+    open: None,
     act,
     draw,
 };

@@ -4,15 +4,21 @@
 mod alerts;
 mod audit;
 mod body;
+mod canvas;
 mod causes;
 mod consumers;
 mod dead;
 mod events;
 mod latency;
 mod offers;
+mod overview;
 mod pending;
 mod results;
 mod screen;
+mod stages;
+mod system;
+mod topology;
+mod trends;
 
 pub(crate) use latency::{chosen_series, is_told as is_latency_told};
 pub(crate) use offers::matches;
@@ -22,6 +28,8 @@ use crate::place::{Group, Id};
 
 /// Every screen.
 pub(crate) static SCREENS: &[Screen] = &[
+    overview::SCREEN,
+    topology::SCREEN,
     pending::SCREEN,
     dead::SCREEN,
     causes::SCREEN,
@@ -31,6 +39,7 @@ pub(crate) static SCREENS: &[Screen] = &[
     events::SCREEN,
     alerts::SCREEN,
     audit::SCREEN,
+    system::SCREEN,
 ];
 
 /// The screen with this name; the first of the gallery for one that is not registered.

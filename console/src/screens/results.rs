@@ -7,7 +7,7 @@ use pipectl_shared::snapshot::{Aggregates, Snapshot};
 use ratatui::layout::Rect;
 
 use super::body::draw_list;
-use super::screen::{List, Screen, Source, no_act, no_items, no_open};
+use super::screen::{List, Screen, Source, no_act, no_items};
 use crate::clock;
 use crate::model::Model;
 use crate::output::human::{UNKNOWN, count, duration_ms, rate};
@@ -30,6 +30,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "results",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| rows(model).len(),
         id: |model, row| {
@@ -42,7 +43,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Snapshot,
     items: no_items,
-    open: no_open,
+    open: None,
     act: no_act,
     draw,
 };

@@ -236,7 +236,16 @@ pub(super) fn perform(model: &mut Model, act: Act) -> Vec<Effect> {
         Act::Sort | Act::Reverse => lists::sort(model, act),
         Act::Filter => lists::begin_filter(model),
         Act::Back => return back(model),
-        Act::Open => return (screens::of(model.screen).open)(model),
+        Act::Open => {
+            let Some((_, open)) = screens::of(model.screen).open else {
+                model.say("nothing opens here");
+                return Vec::new();
+            };
+            let effects = open(model);
+            // Another screen may have opened, whose rows nobody has put in order yet.
+            lists::reorder(model);
+            return effects;
+        }
         Act::NextScreen => return neighbour(model, true),
         Act::PreviousScreen => return neighbour(model, false),
         Act::Menu => dialogs::open_menu(model),

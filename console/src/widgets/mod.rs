@@ -1,5 +1,8 @@
 //! Parts of pictures. Nothing here knows the model: data in, cells out. All text goes through [`Ink`].
 
+mod chart;
+mod flow;
+mod gauge;
 mod heatmap;
 mod histogram;
 mod ink;
@@ -7,6 +10,9 @@ mod panel;
 mod table;
 mod trend;
 
+pub(crate) use chart::chart;
+pub(crate) use flow::{Flow, Node};
+pub(crate) use gauge::{Gauge, gauge};
 pub(crate) use heatmap::{Heatmap, bound, draw_heatmap, fullest};
 pub(crate) use histogram::{bar, draw_histogram, percent};
 pub(crate) use ink::Ink;
