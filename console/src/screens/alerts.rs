@@ -26,6 +26,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "alerts",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| alerts(model).len(),
         id: |model, row| {
@@ -38,7 +39,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Snapshot,
     items: no_items,
-    open,
+    open: Some(("its screen", open)),
     act: no_act,
     draw,
 };

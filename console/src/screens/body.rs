@@ -22,6 +22,13 @@ pub(crate) fn draw_list(model: &Model, ink: &mut Ink<'_>, area: Rect, screen: &S
     let head = Rect::new(area.x, area.y, area.width, 1);
     draw_head(model, ink, head, screen, list, view);
     let body = Rect::new(area.x, area.y + 1, area.width, area.height - 1);
+    draw_rows(model, ink, body, screen);
+}
+
+/// The list without its line of counts: the table, or why there is none.
+pub(super) fn draw_rows(model: &Model, ink: &mut Ink<'_>, body: Rect, screen: &Screen) {
+    let Some(list) = &screen.list else { return };
+    let view = model.list(screen.id);
     if view.order.is_empty() {
         let (text, role) = why_empty(model, screen, list, view);
         ink.wrapped(inset(body), &text, role);
@@ -138,6 +145,14 @@ fn ink_is_old(model: &Model) -> bool {
     )
 }
 
+/// Takes rows from the top of an area.
+pub(super) fn take(area: &mut Rect, rows: u16) -> Rect {
+    let rows = rows.min(area.height);
+    let taken = Rect::new(area.x, area.y, area.width, rows);
+    *area = Rect::new(area.x, area.y + rows, area.width, area.height - rows);
+    taken
+}
+
 fn inset(area: Rect) -> Rect {
     let margin = 2.min(area.width / 4);
     let top = u16::from(area.height > 4);
@@ -149,7 +164,7 @@ fn inset(area: Rect) -> Rect {
     )
 }
 
-fn draw_head(
+pub(super) fn draw_head(
     model: &Model,
     ink: &mut Ink<'_>,
     area: Rect,
@@ -256,7 +271,13 @@ fn paged<T>(pages: &crate::model::Pages<T>) -> (Option<u64>, usize, bool, Option
 fn is_loaded(model: &Model, screen: &Screen) -> bool {
     match (screen.source, screen.id) {
         (Source::Snapshot, _) => model.facts.snapshot().is_some(),
-        (Source::Latency, _) => model.latency.is_some(),
+        (Source::Latency, _) => {
+            model.latency.is_some()
+                || model
+                    .facts
+                    .snapshot()
+                    .is_some_and(|s| !s.latency.is_empty())
+        }
         (Source::Pages, Id::Pending) => model.pending.is_loaded,
         (Source::Pages, Id::Dead) => model.dead.is_loaded,
         (Source::Pages, Id::Causes) => model.causes.is_loaded,

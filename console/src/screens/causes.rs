@@ -26,6 +26,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "causes",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| model.causes.len(),
         id: |model, row| {
@@ -39,10 +40,10 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Pages,
     items,
-    open: |model| match here(model).map(filter) {
+    open: Some(("its letters", |model| match here(model).map(filter) {
         Some(filter) => model.go_filtered(Id::Dead, filter),
         None => Vec::<Effect>::new(),
-    },
+    })),
     act: no_act,
     draw,
 };

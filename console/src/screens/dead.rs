@@ -26,6 +26,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "dead letters",
+        has_marks: true,
         columns: COLUMNS,
         n_rows: |model| model.dead.len(),
         id: |model, row| {
@@ -39,7 +40,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Pages,
     items,
-    open,
+    open: Some(("payload", open)),
     act: no_act,
     draw,
 };

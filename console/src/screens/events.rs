@@ -29,6 +29,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "events",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| model.facts.n_shown_events(),
         id: |model, row| {
@@ -40,7 +41,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Snapshot,
     items: no_items,
-    open,
+    open: Some(("its screen", open)),
     act: no_act,
     draw,
 };

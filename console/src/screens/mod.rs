@@ -4,16 +4,25 @@
 mod alerts;
 mod audit;
 mod body;
+mod canvas;
 mod causes;
 mod consumers;
 mod dead;
 mod events;
 mod guide;
+mod latency;
 mod offers;
+mod overview;
 mod pending;
+mod results;
 mod screen;
+mod stages;
+mod system;
+mod topology;
+mod trends;
 
 pub(crate) use guide::guide;
+pub(crate) use latency::{chosen_series, is_told as is_latency_told};
 pub(crate) use offers::matches;
 pub(crate) use screen::{Screen, Source};
 
@@ -21,13 +30,18 @@ use crate::place::{Group, Id};
 
 /// Every screen.
 pub(crate) static SCREENS: &[Screen] = &[
+    overview::SCREEN,
+    topology::SCREEN,
     pending::SCREEN,
     dead::SCREEN,
     causes::SCREEN,
     consumers::SCREEN,
+    results::SCREEN,
+    latency::SCREEN,
     events::SCREEN,
     alerts::SCREEN,
     audit::SCREEN,
+    system::SCREEN,
 ];
 
 /// The screen with this name; the first of the gallery for one that is not registered.

@@ -27,6 +27,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "entries",
+        has_marks: true,
         columns: COLUMNS,
         n_rows: |model| model.pending.len(),
         id: |model, row| {
@@ -40,7 +41,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Pages,
     items,
-    open,
+    open: Some(("payload", open)),
     act: no_act,
     draw,
 };
@@ -48,7 +49,7 @@ pub(super) const SCREEN: Screen = Screen {
 const COLUMNS: &[Column] = &[
     Column::text("ID", 0, 15, 22),
     Column::text("STAGE", 3, 6, 14),
-    Column::text("CONSUMER", 1, 10, 24),
+    Column::text("CONSUMER", 0, 10, 30),
     Column::figure("IDLE", 1, 6),
     Column::figure("HELD", 2, 6),
     Column::figure("TRIES", 2, 5),

@@ -4,7 +4,7 @@ use pipectl_shared::rpc::CommandParams;
 use pipectl_shared::spec::{ParamKind, Spec};
 use serde_json::{Map, Value};
 
-use super::{detail, go, lists, palette, perform, plans};
+use super::{detail, go, lists, palette, plans};
 use crate::keys::{Act, Key};
 use crate::message::{Answer, Effect, Fault, Question};
 use crate::model::{
@@ -160,7 +160,6 @@ pub(super) fn choose(model: &mut Model, item: Item) -> Vec<Effect> {
             lists::reorder(model);
             effects
         }
-        ItemKind::MarkAll => perform(model, Act::MarkAll),
     }
 }
 

@@ -24,7 +24,7 @@ const REFRESH_MS: u64 = 2_000;
 /// Takes a message at a time (milliseconds since the console started).
 pub(crate) fn update(model: &mut Model, now_ms: u64, msg: Msg) -> Vec<Effect> {
     model.now_ms = model.now_ms.max(now_ms);
-    let effects = match msg {
+    let mut effects = match msg {
         Msg::Key(key) => press(model, key),
         Msg::Paste { text, n_keys } => paste(model, &text, n_keys),
         Msg::Resize(columns, rows) => {
@@ -43,6 +43,8 @@ pub(crate) fn update(model: &mut Model, now_ms: u64, msg: Msg) -> Vec<Effect> {
             Vec::new()
         }
     };
+    let series = screens::chosen_series(model);
+    effects.extend(model.ask_slots(series));
     gate(model.options.read_only, effects)
 }
 
@@ -110,6 +112,7 @@ fn link(model: &mut Model, msg: LinkMsg) -> Vec<Effect> {
 fn connected(model: &mut Model) -> Vec<Effect> {
     model.asked.clear();
     let mut effects = plans::reconnected(model);
+    effects.push(model.ask_past());
     effects.extend(refresh(model, PageWay::First));
     effects
 }
@@ -121,7 +124,8 @@ fn refresh(model: &mut Model, way: PageWay) -> Vec<Effect> {
         Source::Snapshot => Vec::new(),
         Source::Pages => model.ask_rows(model.screen, way).into_iter().collect(),
         Source::Latency => {
-            if !model.facts.is_up() || model.is_asked(&Purpose::Latency) {
+            let is_told = model.facts.latest().is_some_and(screens::is_latency_told);
+            if is_told || !model.facts.is_up() || model.is_asked(&Purpose::Latency) {
                 return Vec::new();
             }
             vec![model.ask(Purpose::Latency, Question::Latency)]
@@ -237,7 +241,11 @@ pub(super) fn perform(model: &mut Model, act: Act) -> Vec<Effect> {
         Act::Filter => lists::begin_filter(model),
         Act::Back => return back(model),
         Act::Open => {
-            let effects = (screens::of(model.screen).open)(model);
+            let Some((_, open)) = screens::of(model.screen).open else {
+                model.say("nothing opens here");
+                return Vec::new();
+            };
+            let effects = open(model);
             // Another screen may have opened, whose rows nobody has put in order yet.
             lists::reorder(model);
             return effects;

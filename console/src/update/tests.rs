@@ -392,7 +392,7 @@ fn the_last_gate_lets_only_questions_through_that_read() {
     let asks = |question| Effect::Ask(1, Box::new(question));
     let run = asks(Question::PlanRun(Default::default()));
     let look = asks(Question::Causes);
-    let all = vec![run.clone(), look.clone(), Effect::Redraw];
+    let all = vec![run, look.clone(), Effect::Redraw];
     assert_eq!(gate(false, all.clone()), all);
     assert_eq!(gate(true, all), [look, Effect::Redraw]);
 }

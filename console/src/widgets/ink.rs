@@ -30,11 +30,6 @@ impl<'a> Ink<'a> {
         }
     }
 
-    /// The looks in use.
-    pub(crate) fn theme(&self) -> Theme {
-        self.theme
-    }
-
     /// Whether only seven bits may be drawn.
     pub(crate) fn is_ascii(&self) -> bool {
         self.theme.is_ascii()

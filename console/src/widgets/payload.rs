@@ -138,9 +138,8 @@ fn wrap(value: Vec<u8>, width: usize) -> Box<dyn Iterator<Item = Vec<u8>>> {
         }
         let line = rest[..n].to_vec();
         at += n;
-        if n == end && at < value.len() {
-            at += 1;
-        } else if end == 0 {
+        // The end of a line is no part of it.
+        if n == end {
             at += 1;
         }
         Some(line)

@@ -165,7 +165,7 @@ pub(crate) fn draw_table(ink: &mut Ink<'_>, area: Rect, table: &Table<'_>) {
         .take(height)
         .map(|row| (row, (table.cells)(row)))
         .collect();
-    let places = layout(table.columns, inner, table.skip, &wanted(ink, table, &rows));
+    let places = layout(table.columns, &wanted(ink, table, &rows), inner, table.skip);
     draw_titles(ink, area.y, table, &places);
     for (line, (row, cells)) in rows.iter().enumerate() {
         let y = area.y + 1 + u16::try_from(line).unwrap_or(u16::MAX);
@@ -180,7 +180,15 @@ pub(crate) fn draw_table(ink: &mut Ink<'_>, area: Rect, table: &Table<'_>) {
             };
             match table.columns[*n].align {
                 Align::Left => ink.text(*x, y, *width, &cell.text, role),
-                Align::Right => ink.right(x + width, y, *width, &cell.text, role),
+                Align::Right => {
+                    let start = ink.right(x + width, y, *width, &cell.text, role);
+                    // An old figure is marked in the gap before it, so that nothing of it is lost.
+                    let is_marked = cell.text.starts_with('~');
+                    if ink.is_old && !is_marked && matches!(cell.key, SortKey::Figure(_)) {
+                        ink.glyph(start.saturating_sub(1), y, '~', '~', Role::Dim);
+                    }
+                    start
+                }
             };
         }
         if is_cursor {
@@ -235,19 +243,40 @@ fn draw_titles(ink: &mut Ink<'_>, y: u16, table: &Table<'_>, places: &[(usize, u
     }
 }
 
-/// Which columns are shown, where, and how wide.
-fn layout(columns: &[Column], area: Rect, skip: usize, wanted: &[u16]) -> Vec<(usize, u16, u16)> {
+/// Which columns are shown, where, and how wide. A column wants what its visible cells want, between its least and most;
+/// one that is open to the end wants at least that and takes what is left.
+fn layout(columns: &[Column], wanted: &[u16], area: Rect, skip: usize) -> Vec<(usize, u16, u16)> {
+    let wish = |n: usize| {
+        let column = &columns[n];
+        wanted
+            .get(n)
+            .copied()
+            .unwrap_or(0)
+            .clamp(column.least, column.most.max(column.least))
+    };
     let mut shown: Vec<usize> = (0..columns.len())
         .filter(|n| *n == 0 || *n > skip.min(columns.len().saturating_sub(2)))
         .collect();
+    // What has rank 0 is shown as wide as it wants to be before anything of a higher rank is shown at all.
     let needed = |shown: &[usize]| -> u32 {
         shown
             .iter()
-            .map(|n| u32::from(columns[*n].least) + 1)
+            .map(|n| {
+                let least = if columns[*n].rank == 0 {
+                    wish(*n)
+                } else {
+                    columns[*n].least
+                };
+                u32::from(least) + 1
+            })
             .sum::<u32>()
             .saturating_sub(1)
     };
-    while shown.len() > 1 && needed(&shown) > u32::from(area.width) {
+    let is_core = |shown: &[usize]| {
+        let least: u32 = shown.iter().map(|n| u32::from(columns[*n].least) + 1).sum();
+        shown.iter().all(|n| columns[*n].rank == 0) && least <= u32::from(area.width) + 1
+    };
+    while shown.len() > 1 && needed(&shown) > u32::from(area.width) && !is_core(&shown) {
         // The last of the greatest rank gives way; scrolled tables lose what is furthest right instead.
         let goes = if skip > 0 {
             shown.len() - 1
@@ -260,33 +289,31 @@ fn layout(columns: &[Column], area: Rect, skip: usize, wanted: &[u16]) -> Vec<(u
         };
         shown.remove(goes);
     }
-    let mut spare = area
-        .width
-        .saturating_sub(u16::try_from(needed(&shown)).unwrap_or(u16::MAX));
-    let mut places = Vec::with_capacity(shown.len());
-    let mut x = area.x;
-    // Columns that can grow share what is left, the most important first, but no further than their rows in sight need;
-    // what then is left is for those without an upper end.
     let mut widths: Vec<u16> = shown.iter().map(|n| columns[*n].least).collect();
-    let mut order: Vec<usize> = (0..shown.len()).collect();
-    order.sort_by_key(|at| columns[shown[*at]].rank);
-    for is_open in [false, true] {
-        for at in &order {
-            let column = &columns[shown[*at]];
-            if (column.most == u16::MAX) != is_open {
-                continue;
-            }
-            let wanted = wanted.get(shown[*at]).copied().unwrap_or(u16::MAX);
-            let most = if is_open {
-                u16::MAX
-            } else {
-                column.most.min(wanted)
-            };
-            let more = most.saturating_sub(widths[*at]).min(spare);
-            widths[*at] += more;
-            spare -= more;
+    let used = widths
+        .iter()
+        .map(|width| u32::from(*width) + 1)
+        .sum::<u32>();
+    let mut spare = (u32::from(area.width) + 1).saturating_sub(used);
+    let mut give = |width: &mut u16, upto: u16| {
+        let more = u32::from(upto.saturating_sub(*width)).min(spare);
+        // At most a terminal's width.
+        *width += u16::try_from(more).unwrap_or(0);
+        spare -= more;
+    };
+    // First what is wanted, the important ones before the others; then the rest to those that are open to the end.
+    let mut by_rank: Vec<usize> = (0..shown.len()).collect();
+    by_rank.sort_by_key(|at| columns[shown[*at]].rank);
+    for at in &by_rank {
+        give(&mut widths[*at], wish(shown[*at]));
+    }
+    for (at, n) in shown.iter().enumerate() {
+        if columns[*n].most == u16::MAX {
+            give(&mut widths[at], u16::MAX);
         }
     }
+    let mut places = Vec::with_capacity(shown.len());
+    let mut x = area.x;
     for (at, n) in shown.iter().enumerate() {
         let width = widths[at].min(area.right().saturating_sub(x));
         places.push((*n, x, width));
@@ -307,7 +334,7 @@ mod tests {
     ];
 
     fn shown(width: u16, skip: usize) -> Vec<(usize, u16)> {
-        layout(COLUMNS, Rect::new(0, 0, width, 9), skip, &[30; 4])
+        layout(COLUMNS, &[15, 8, 4, 40], Rect::new(0, 0, width, 9), skip)
             .into_iter()
             .map(|(n, _, width)| (n, width))
             .collect()
@@ -315,17 +342,18 @@ mod tests {
 
     #[test]
     fn columns_give_way_by_rank_and_the_id_stays_whole() {
-        assert_eq!(shown(60, 0), [(0, 20), (1, 8), (2, 6), (3, 23)]);
-        assert_eq!(shown(32, 0), [(0, 10), (1, 8), (2, 6), (3, 5)]);
-        assert_eq!(shown(27, 0), [(0, 11), (1, 8), (2, 6)]);
-        assert_eq!(shown(18, 0), [(0, 11), (2, 6)]);
+        assert_eq!(shown(80, 0), [(0, 15), (1, 8), (2, 6), (3, 48)]);
+        assert_eq!(shown(60, 0), [(0, 15), (1, 8), (2, 6), (3, 28)]);
+        assert_eq!(shown(32, 0), [(0, 15), (1, 8), (2, 6)]);
+        assert_eq!(shown(27, 0), [(0, 15), (2, 6)]);
+        assert_eq!(shown(18, 0), [(0, 15)]);
         assert_eq!(shown(5, 0), [(0, 5)]);
-        assert_eq!(shown(20, 2), [(0, 14), (3, 5)]);
+        assert_eq!(shown(24, 2), [(0, 15), (3, 8)]);
     }
 
     #[test]
     fn a_column_grows_no_further_than_its_rows_need() {
-        let places = layout(COLUMNS, Rect::new(0, 0, 60, 9), 0, &[12, 8, 6, 5]);
+        let places = layout(COLUMNS, &[12, 8, 6, 5], Rect::new(0, 0, 60, 9), 0);
         let widths: Vec<u16> = places.iter().map(|(_, _, width)| *width).collect();
         assert_eq!(widths, [12, 8, 6, 31]);
     }
