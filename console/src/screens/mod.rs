@@ -9,6 +9,8 @@ mod offers;
 mod overview;
 mod pending;
 mod screen;
+#[cfg(test)]
+mod sizes;
 mod stages;
 mod system;
 mod topology;

@@ -7,8 +7,8 @@ use ratatui::layout::Rect;
 use super::body::{draw_head, draw_rows, take};
 use super::screen::{List, Screen, Source as From, no_act};
 use super::stages::{
-    Piece, aged, aged_role, amount, choose, draw_pieces, items_of, lag, ledger_terms, open_pending,
-    state_role, state_text, verdict, wrap,
+    Piece, aged, aged_role, amount, draw_pieces, items_of, lag, ledger_terms, open_pending,
+    source_state, state_role, state_text, verdict, wrap,
 };
 use super::trends::{Trend, draw_trends, span};
 use crate::clock;
@@ -185,18 +185,24 @@ impl Picture<'_> {
         draw_pieces(ink, line.x, line.y, line.width, &pieces);
         let n_stages = rows(self.model.list(Id::Overview).order.len());
         let reasons = self.reasons();
+        let alerts = match self.snapshot.status.alerts.len() {
+            0 => 0,
+            n => rows(n * 2).saturating_add(1).min(7),
+        };
         let wants = [
             (2.min(left.height), n_stages.saturating_add(1).max(2)),
             (u16::from(!reasons.is_empty()), rows(reasons.len())),
             (1, 2),
-            (0, rows(self.model.facts.events.len())),
+            (0, alerts),
+            (0, rows(self.n_events())),
         ];
         let given = divide(left.height, &wants);
         draw_rows(self.model, ink, take(&mut left, given[0]), &SCREEN);
         draw_reasons(ink, take(&mut left, given[1]), &reasons);
         let flow = self.flow_lines(ink, left.width);
         draw_lines(ink, take(&mut left, given[2]), &flow);
-        self.draw_events(ink, take(&mut left, given[3]));
+        self.draw_alerts(ink, take(&mut left, given[3]), false);
+        self.draw_events(ink, left);
     }
 
     /// One column: every section, those that matter most first.
@@ -217,9 +223,14 @@ impl Picture<'_> {
             (alert_rows(2), alert_rows(n_alerts.min(4) + 1)),
             (1, rows(flow.len())),
             (u16::from(!reasons.is_empty()), rows(reasons.len()).min(3)),
-            (3, 6),
+            (2, rows(self.n_events().max(1) + 1).min(6)),
             (0, rows(sources.len()).min(2)),
-            (0, n_stages.saturating_add(1)),
+            (
+                0,
+                n_stages
+                    .saturating_add(1)
+                    .saturating_sub((area.height / 2).max(3)),
+            ),
             (0, rows(trends.len() + 1).saturating_sub(3)),
             (0, rows(self.n_events()).saturating_sub(5)),
             (0, n_alerts.saturating_sub(4)),
@@ -326,10 +337,17 @@ impl Picture<'_> {
             let figure = aged(ink, or_unknown(ms, latency_ms));
             (format!("{name} {figure}"), value)
         };
+        let n_alerts = status.alerts.len();
+        let alerts = match n_alerts {
+            0 => ("no alerts".to_owned(), aged_role(ink, Role::Good)),
+            1 => ("1 alert".to_owned(), Role::Warn),
+            n => (format!("{n} alerts"), Role::Warn),
+        };
         let pieces = [
             flow("in", status.throughput.in_per_s),
             flow("out", status.throughput.out_per_s),
             ("(10 s)".to_owned(), Role::Dim),
+            alerts,
             latency("p50", status.latency_ms.p50),
             latency("p95", status.latency_ms.p95),
             latency("p99", status.latency_ms.p99),
@@ -343,8 +361,8 @@ impl Picture<'_> {
         if is_one_line {
             return vec![pieces.to_vec()];
         }
-        let mut lines = wrap(ink, &pieces[..3], width);
-        lines.extend(wrap(ink, &pieces[3..], width));
+        let mut lines = wrap(ink, &pieces[..4], width);
+        lines.extend(wrap(ink, &pieces[4..], width));
         lines
     }
 
@@ -361,19 +379,15 @@ impl Picture<'_> {
         wrap(ink, &terms, width)
     }
 
-    fn source_piece(&self, ink: &Ink<'_>, source: &Source) -> Vec<Piece> {
-        let (text, role) = source_state(self.model, source);
+    /// A source in words: name, state, rate, and what it had to refuse.
+    fn source_piece(&self, ink: &Ink<'_>, source: &Source) -> Piece {
+        let (state, role) = source_state(self.model, source);
         let per_s = aged(ink, or_unknown(source.per_s, rate));
-        let mut pieces = vec![
-            (source.name.clone(), aged_role(ink, Role::Strong)),
-            (text, role),
-            (per_s, aged_role(ink, Role::Strong)),
-        ];
+        let mut text = format!("{} {state} {per_s}", source.name);
         if source.rejected > 0 {
-            let text = format!("rejected {}", count(source.rejected));
-            pieces.push((text, Role::Warn));
+            text.push_str(&format!(", rejected {}", count(source.rejected)));
         }
-        pieces
+        (text, aged_role(ink, role))
     }
 
     fn source_lines(&self, ink: &Ink<'_>, width: u16) -> Vec<Vec<Piece>> {
@@ -385,7 +399,7 @@ impl Picture<'_> {
         let mut pieces: Vec<Piece> = vec![("sources".to_owned(), Role::Dim)];
         // What is too much for two lines would not be drawn.
         for source in sources.iter().take(12) {
-            pieces.extend(self.source_piece(ink, source));
+            pieces.push(self.source_piece(ink, source));
         }
         wrap(ink, &pieces, width)
     }
@@ -398,7 +412,7 @@ impl Picture<'_> {
         }
         let height = usize::from(area.height);
         for (y, source) in (area.y..area.bottom()).zip(self.snapshot.sources.iter().take(height)) {
-            let mut pieces = self.source_piece(ink, source);
+            let mut pieces = vec![self.source_piece(ink, source)];
             let sent = format!("{} since start", count(source.sent));
             pieces.push((sent, aged_role(ink, Role::Plain)));
             if let Some(reason) = &source.reason {
@@ -466,9 +480,12 @@ impl Picture<'_> {
 
     fn draw_alerts_and_events(&self, ink: &mut Ink<'_>, area: Rect) {
         let mut left = area;
-        let alerts = rows(self.snapshot.status.alerts.len().max(1) * 2).saturating_add(1);
+        let alerts = match self.snapshot.status.alerts.len() {
+            0 => 3,
+            n => rows(n * 2).saturating_add(2),
+        };
         let most = (area.height / 2).max(3);
-        self.draw_alerts(ink, take(&mut left, (alerts + 1).min(most)), true);
+        self.draw_alerts(ink, take(&mut left, alerts.min(most)), true);
         self.draw_events_panel(ink, left, true);
     }
 
@@ -584,17 +601,6 @@ fn pipeline_trends() -> Vec<Trend> {
 fn entries(n: f64) -> String {
     // A figure of a series is never negative; an absurd one saturates.
     amount(n as u64)
-}
-
-fn source_state(model: &Model, source: &Source) -> Piece {
-    let (unicode, ascii, role) = match source.state.as_str() {
-        "running" => ('●', '+', Role::Good),
-        "paused" => ('‖', '=', Role::Warn),
-        "backpressure" => ('▲', '^', Role::Warn),
-        _ => ('…', '.', Role::Warn),
-    };
-    let glyph = choose(model, unicode, ascii);
-    (format!("{glyph} {}", source.state), role)
 }
 
 fn draw_lines(ink: &mut Ink<'_>, area: Rect, lines: &[Vec<Piece>]) {

@@ -1,7 +1,7 @@
 //! What overview and topology say of a stage in the same words: its state, whether it keeps up, its entries, what can be
 //! done to it; and the ledger's line.
 
-use pipectl_shared::snapshot::{Ledger, Stage, State};
+use pipectl_shared::snapshot::{Ledger, Source, Stage, State};
 
 use crate::facts::Freshness;
 use crate::message::Effect;
@@ -20,9 +20,6 @@ pub(super) fn state_text(model: &Model, state: State) -> String {
 }
 
 fn glyph(model: &Model, state: State) -> char {
-    if is_old(model) {
-        return '~';
-    }
     let (unicode, ascii) = match state {
         State::Starting => ('◌', '.'),
         State::Running => ('●', '+'),
@@ -31,7 +28,30 @@ fn glyph(model: &Model, state: State) -> char {
         State::Paused => ('‖', '='),
         State::Failed => ('✖', 'X'),
     };
-    choose(model, unicode, ascii)
+    mark(model, unicode, ascii)
+}
+
+/// A source's state with its glyph, and how it looks.
+pub(super) fn source_state(model: &Model, source: &Source) -> Piece {
+    let (unicode, ascii, role) = match source.state.as_str() {
+        "running" => ('●', '+', Role::Plain),
+        "paused" => ('‖', '=', Role::Warn),
+        "backpressure" => ('▲', '!', Role::Warn),
+        _ => ('…', '.', Role::Warn),
+    };
+    (
+        format!("{} {}", mark(model, unicode, ascii), source.state),
+        role,
+    )
+}
+
+/// A glyph before a word that is told by the daemon: `~` when it is old.
+pub(super) fn mark(model: &Model, unicode: char, ascii: char) -> char {
+    if is_old(model) {
+        '~'
+    } else {
+        choose(model, unicode, ascii)
+    }
 }
 
 /// The glyph that the terminal has.
@@ -173,7 +193,7 @@ impl Pressure {
             Self::Drains(by) => ('↓', 'v', format!("catches up {}", rate(by)), Role::Good),
             Self::Grows(by) => ('↑', '^', format!("BACKS UP +{}", rate(by)), Role::Bad),
         };
-        (format!("{} {words}", choose(model, unicode, ascii)), role)
+        (format!("{} {words}", mark(model, unicode, ascii)), role)
     }
 }
 
@@ -299,6 +319,14 @@ pub(super) fn verdict(ledger: &Ledger) -> Piece {
     (text, Role::Bad)
 }
 
+/// `1 worker`, `2 workers`
+pub(super) fn workers(stage: &Stage) -> String {
+    match stage.workers {
+        1 => "1 worker".to_owned(),
+        n => format!("{n} workers"),
+    }
+}
+
 /// The filter for the entries of a stage.
 fn only(stage: &Stage) -> String {
     format!("stage={}", stage.name)
@@ -348,7 +376,7 @@ pub(super) fn items_of(stage: &Stage) -> Vec<Item> {
         command('r', format!("resume {name}: read again"), "stage.resume"),
         command(
             'w',
-            format!("scale {name}: {} workers now", stage.workers),
+            format!("scale {name}: {} now", workers(stage)),
             "stage.scale",
         ),
     ]

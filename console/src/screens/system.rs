@@ -7,7 +7,7 @@ use ratatui::layout::Rect;
 
 use super::body::take;
 use super::screen::{Screen, Source, no_act, no_open};
-use super::stages::{Piece, aged, aged_role, choose, draw_pieces, wrap};
+use super::stages::{Piece, aged, aged_role, choose, draw_pieces, mark, wrap};
 use super::trends::{Trend, draw_trends, span};
 use crate::facts::Link;
 use crate::model::{Item, ItemKind, Model};
@@ -219,7 +219,7 @@ fn draw_gauge(ink: &mut Ink<'_>, row: Rect, label: &str, share: Gauge, of: &str)
     let x = row.x + 1 + label_width;
     let room = row.right().saturating_sub(x);
     // The bar is what gives way in narrow places: the numbers say the same.
-    let bar = match room.saturating_sub(29) {
+    let bar = match room.saturating_sub(30) {
         0..4 => 0,
         bar => bar.min(30),
     };
@@ -227,7 +227,13 @@ fn draw_gauge(ink: &mut Ink<'_>, row: Rect, label: &str, share: Gauge, of: &str)
     let x = x + used;
     let (word, warns) = share.verdict();
     let role = aged_role(ink, Role::Plain);
-    let word = format!("{word:<5}");
+    // A processor has no end that it could reach.
+    let word = if label == "cpu" && word == "FULL" {
+        "BUSY"
+    } else {
+        word
+    };
+    let word = format!("{word:<4}  ");
     let room = row.right().saturating_sub(x);
     ink.pieces(x, row.y, room, &[(&word, warns), (of, role)]);
 }
@@ -316,7 +322,7 @@ fn redis(model: &Model, ink: &Ink<'_>, snapshot: &Snapshot) -> Section {
     let redis = &snapshot.status.redis;
     let is_up = redis.state == "up";
     let (unicode, ascii) = if is_up { ('●', '+') } else { ('✖', 'X') };
-    let glyph = choose(model, unicode, ascii);
+    let glyph = mark(model, unicode, ascii);
     let state = (
         format!("{glyph} {}", said(&redis.state)),
         aged_role(ink, if is_up { Role::Good } else { Role::Bad }),

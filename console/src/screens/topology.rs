@@ -8,8 +8,8 @@ use super::body::{draw_head, draw_rows};
 use super::canvas::{Boxed, Canvas};
 use super::screen::{List, Screen, Source};
 use super::stages::{
-    Piece, Pressure, aged, aged_role, amount, choose, items_of, lag, open_pending, state_role,
-    state_text,
+    Piece, Pressure, aged, aged_role, amount, choose, items_of, lag, open_pending, source_state,
+    state_role, state_text, workers,
 };
 use super::trends::{Trend, draw_trends, span};
 use crate::keys::Act;
@@ -82,13 +82,23 @@ fn flow(snapshot: &Snapshot) -> Flow {
     Flow::new(&named)
 }
 
-/// Which stage of the Snapshot stands at a row: rows are in the order of the drawing.
+/// Stages row by row: in the order of the drawing.
+fn order(flow: &Flow, n_stages: usize) -> Vec<usize> {
+    if n_stages > ORDERED_MAX {
+        (0..n_stages).collect()
+    } else {
+        flow.stages().collect()
+    }
+}
+
+/// Which stage of the Snapshot stands at a row.
 fn index(model: &Model, row: usize) -> Option<usize> {
     let snapshot = model.facts.snapshot()?;
-    if snapshot.status.stages.len() > ORDERED_MAX {
+    let n_stages = snapshot.status.stages.len();
+    if n_stages > ORDERED_MAX {
         return Some(row);
     }
-    flow(snapshot).stages().nth(row)
+    order(&flow(snapshot), n_stages).get(row).copied()
 }
 
 fn stage(model: &Model, row: usize) -> Option<&Stage> {
@@ -163,17 +173,20 @@ fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         return;
     };
     let stages = &snapshot.status.stages;
+    let flow = flow(snapshot);
+    let order = order(&flow, stages.len());
+    let at_row = |row: usize| order.get(row).copied();
     let mut is_shown = vec![false; stages.len()];
     for row in &view.order {
-        if let Some(shown) = index(model, *row).and_then(|at| is_shown.get_mut(at)) {
+        if let Some(shown) = at_row(*row).and_then(|at| is_shown.get_mut(at)) {
             *shown = true;
         }
     }
     let picture = Picture {
         model,
         snapshot,
-        flow: flow(snapshot),
-        cursor: view.row().and_then(|row| index(model, row)),
+        flow,
+        cursor: view.row().and_then(at_row),
         is_shown,
     };
     let levels =
@@ -319,15 +332,10 @@ impl Picture<'_> {
             .iter()
             .take(n_shown)
             .map(|source| {
-                let (unicode, ascii, role) = match source.state.as_str() {
-                    "running" => ('●', '+', aged_role(ink, Role::Plain)),
-                    "backpressure" => ('▲', '!', Role::Bad),
-                    "paused" => ('‖', '=', Role::Warn),
-                    _ => ('…', '.', Role::Warn),
-                };
-                let glyph = self.glyph(unicode, ascii);
+                let (state, role) = source_state(self.model, source);
                 let per_s = aged(ink, or_unknown(source.per_s, rate));
-                let text = format!("{glyph} {per_s} {} {}", source.name, source.state);
+                let text = format!("{state} {per_s} {}", source.name);
+                let role = aged_role(ink, role);
                 (text, role)
             })
             .collect();
@@ -352,13 +360,8 @@ impl Picture<'_> {
         let pending = aged(ink, or_unknown(stage.pending, amount));
         let backlog = format!("lag {}  pending {pending}", aged(ink, lag(stage)));
         let workers = format!(
-            "{} {}  p99 {}",
-            stage.workers,
-            if stage.workers == 1 {
-                "worker"
-            } else {
-                "workers"
-            },
+            "{}  p99 {}",
+            workers(stage),
             aged(ink, or_unknown(stage.p99_ms, latency_ms))
         );
         let why = match (&stage.reason, stage.oldest_pending_ms) {
