@@ -1,6 +1,7 @@
 //! Gallery of screens. `screen.rs` is the contract, one file per screen, the slice below is the catalogue in the order of
 //! the bar.
 
+mod balance;
 mod body;
 mod canvas;
 mod consumers;
@@ -8,6 +9,7 @@ mod dead;
 mod offers;
 mod overview;
 mod pending;
+mod pressure;
 mod screen;
 #[cfg(test)]
 mod sizes;
