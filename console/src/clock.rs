@@ -25,6 +25,12 @@ pub fn rfc3339(ms: u64) -> String {
     format!("{stamp:.0}")
 }
 
+/// Milliseconds since 1970 of an RFC 3339 stamp; `None` when it is none, or from before 1970.
+pub fn ms_of_rfc3339(stamp: &str) -> Option<u64> {
+    let stamp: jiff::Timestamp = stamp.parse().ok()?;
+    u64::try_from(stamp.as_millisecond()).ok()
+}
+
 /// Milliseconds since 1970, to tell how long ago a daemon's stamp was.
 pub fn now_ms() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)

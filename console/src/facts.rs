@@ -77,6 +77,8 @@ pub(crate) struct Facts {
     pub(crate) hello: Option<Box<Hello>>,
     latest: Option<Received>,
     held: Option<Received>,
+    /// The newest event when the picture was held: its time and number.
+    held_event: Option<(u64, u64)>,
     /// Oldest first, each once by its number.
     pub(crate) events: VecDeque<Event>,
 }
@@ -88,6 +90,7 @@ impl Default for Facts {
             hello: None,
             latest: None,
             held: None,
+            held_event: None,
             events: VecDeque::new(),
         }
     }
@@ -141,6 +144,18 @@ impl Facts {
             Some(_) => None,
             None => self.latest.clone(),
         };
+        self.held_event = self.events.back().map(|event| (event.ts_ms, event.seq));
+    }
+
+    /// How many of the events are part of the picture, from the oldest on: all, or those from before it was held.
+    pub(crate) fn n_shown_events(&self) -> usize {
+        match (&self.held, self.held_event) {
+            (None, _) => self.events.len(),
+            (Some(_), None) => 0,
+            (Some(_), Some(last)) => self
+                .events
+                .partition_point(|event| (event.ts_ms, event.seq) <= last),
+        }
     }
 
     /// Lets a held picture go on.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use pipectl_shared::snapshot::Snapshot;
+use pipectl_shared::snapshot::{self, Snapshot};
 
 /// Seconds kept.
 pub(crate) const SECONDS_MAX: usize = 3_600;
@@ -16,7 +16,8 @@ const SERIES_MAX: usize = 320;
 pub(crate) struct History {
     /// The second (since 1970) of the newest value.
     newest_s: u64,
-    series: BTreeMap<String, VecDeque<Option<f32>>>,
+    /// Not-a-number is a gap. 64 bits, because counters of billions must still show what a second adds.
+    series: BTreeMap<String, VecDeque<f64>>,
 }
 
 impl History {
@@ -60,14 +61,19 @@ impl History {
             for (name, n) in &results.event_types {
                 self.put(at_s, &format!("type.{name}"), Some(*n as f64));
             }
+            // The greatest products change; those that were never leave room for the figures of stages.
+            for (name, n) in &results.products {
+                let name = format!("product.{name}");
+                if self.series.len() < SERIES_MAX / 2 || self.series.contains_key(&name) {
+                    self.put(at_s, &name, Some(*n as f64));
+                }
+            }
         }
     }
 
     /// Puts one value at its second; older than the newest by more than an hour, or from a clock that jumped: left out.
     pub(crate) fn put(&mut self, at_s: u64, name: &str, value: Option<f64>) {
-        let value = value
-            .filter(|value| value.is_finite())
-            .map(|value| value as f32);
+        let value = value.filter(|value| value.is_finite()).unwrap_or(f64::NAN);
         if at_s > self.newest_s {
             self.advance(at_s);
         }
@@ -86,10 +92,47 @@ impl History {
         };
         let back = back as usize;
         while series.len() <= back {
-            series.push_front(None);
+            series.push_front(f64::NAN);
         }
         let at = series.len() - 1 - back;
         series[at] = value;
+    }
+
+    /// Takes what the daemon remembers, where this console has nothing yet. A point stands for all its seconds.
+    pub(crate) fn fill(&mut self, past: &snapshot::History) {
+        let width_s = (past.step_ms.div_ceil(1_000) as usize).clamp(1, SECONDS_MAX);
+        let Some(last_s) = past.ts_ms.last().map(|ms| ms / 1_000) else {
+            return;
+        };
+        if last_s > self.newest_s {
+            self.advance(last_s);
+        }
+        for (name, values) in &past.series {
+            let name = here(name);
+            if !self.series.contains_key(name) && self.series.len() >= SERIES_MAX {
+                continue;
+            }
+            let series = self.series.entry(name.to_owned()).or_default();
+            for (end_ms, value) in past.ts_ms.iter().zip(values) {
+                let Some(value) = value.filter(|value| value.is_finite()) else {
+                    continue;
+                };
+                let Some(back) = self.newest_s.checked_sub(end_ms / 1_000) else {
+                    continue;
+                };
+                let from = usize::try_from(back).unwrap_or(usize::MAX);
+                let upto = from.saturating_add(width_s).min(SECONDS_MAX);
+                for back in from..upto {
+                    while series.len() <= back {
+                        series.push_front(f64::NAN);
+                    }
+                    let at = series.len() - 1 - back;
+                    if series[at].is_nan() {
+                        series[at] = value;
+                    }
+                }
+            }
+        }
     }
 
     fn advance(&mut self, to_s: u64) {
@@ -102,7 +145,7 @@ impl History {
         }
         for series in self.series.values_mut() {
             for _ in 0..by {
-                series.push_back(None);
+                series.push_back(f64::NAN);
             }
             while series.len() > SECONDS_MAX {
                 series.pop_front();
@@ -120,14 +163,15 @@ impl History {
         // Aligned to multiples of the step, so that a point does not change as time goes on.
         let offset = (step_s - 1) - (self.newest_s as usize % step_s);
         for (back, value) in series.iter().rev().enumerate() {
-            let Some(value) = value else { continue };
+            if value.is_nan() {
+                continue;
+            }
             let slot = (back + offset) / step_s;
             if slot >= n {
                 break;
             }
             let point = &mut points[n - 1 - slot];
-            let value = f64::from(*value);
-            *point = Some(point.map_or(value, |old: f64| old.max(value)));
+            *point = Some(point.map_or(*value, |old: f64| old.max(*value)));
         }
         points
     }
@@ -151,9 +195,58 @@ impl History {
     }
 }
 
+/// The name that a figure of the daemon's history has in a Snapshot's terms.
+fn here(name: &str) -> &str {
+    match name {
+        "rss_bytes" => "daemon.rss",
+        "cpu_cores" => "daemon.cpu",
+        "redis_memory_bytes" => "redis.used_memory",
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_daemon_remembers_fills_what_is_missing_and_nothing_else() {
+        let mut history = History::default();
+        history.put(1_000, "in_per_s", Some(9.0));
+        let past = snapshot::History {
+            ts_ms: vec![990_000, 995_000, 1_000_500],
+            step_ms: 5_000,
+            series: [
+                ("in_per_s".to_owned(), vec![None, Some(2.0), Some(3.0)]),
+                ("rss_bytes".to_owned(), vec![Some(7.0)]),
+            ]
+            .into(),
+        };
+        history.fill(&past);
+        assert_eq!(history.newest_s(), 1_000);
+        let ends = history.last("in_per_s", 11, 1);
+        assert_eq!(ends[0], None, "an unknown point is a gap");
+        assert_eq!(ends[1..6], [Some(2.0); 5]);
+        assert_eq!(ends[6..10], [Some(3.0); 4]);
+        assert_eq!(ends[10], Some(9.0), "a Snapshot knows better");
+        assert_eq!(history.last("daemon.rss", 11, 1)[0], Some(7.0));
+    }
+
+    #[test]
+    fn a_past_that_lies_costs_no_memory() {
+        let mut history = History::default();
+        for step_ms in [0, 1, u64::MAX] {
+            history.fill(&snapshot::History {
+                ts_ms: vec![u64::MAX, 0, 5_000, u64::MAX],
+                step_ms,
+                series: (0..1_000)
+                    .map(|n| (format!("s{n}"), vec![Some(f64::INFINITY), Some(1.0)]))
+                    .collect(),
+            });
+        }
+        assert!(history.series.len() <= SERIES_MAX);
+        assert!(history.series.values().all(|s| s.len() <= SECONDS_MAX));
+    }
 
     #[test]
     fn a_second_without_a_value_is_a_gap_and_no_zero() {

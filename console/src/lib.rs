@@ -9,8 +9,12 @@
 mod cli;
 mod client;
 pub mod clock;
+#[cfg(test)]
+mod emitted;
 mod facts;
 mod failure;
+#[cfg(test)]
+mod fixtures;
 mod history;
 mod interrupt;
 mod keys;
@@ -19,6 +23,8 @@ mod message;
 mod model;
 mod output;
 mod place;
+#[cfg(test)]
+mod properties;
 mod run;
 mod screens;
 mod settings;

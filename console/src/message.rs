@@ -3,10 +3,12 @@
 
 use pipectl_shared::plan::{Plan, PlanParams};
 use pipectl_shared::rpc::{
-    self, CommandParams, DeadParams, Hello, PageParams, PendingParams, PlanIdParams, PlanRunParams,
-    ShowParams,
+    self, CommandParams, DeadParams, Hello, HistoryParams, LatencySlotsParams, PageParams,
+    PendingParams, PlanIdParams, PlanRunParams, ShowParams,
 };
-use pipectl_shared::snapshot::{Audit, Cause, Dead, Event, Latency, Page, Pending, Snapshot};
+use pipectl_shared::snapshot::{
+    Audit, Cause, Dead, Event, History, Latency, LatencySlot, Page, Pending, Snapshot,
+};
 use serde_json::Value;
 
 use crate::keys::Key;
@@ -120,6 +122,8 @@ pub(crate) enum Question {
     PlanShow(PlanIdParams),
     PlanCancel(PlanIdParams),
     Command(CommandParams),
+    Slots(LatencySlotsParams),
+    Series(HistoryParams),
 }
 
 impl Question {
@@ -133,6 +137,8 @@ impl Question {
             | Self::Causes
             | Self::Latency
             | Self::Audit(_)
+            | Self::Slots(_)
+            | Self::Series(_)
             | Self::PlanCreate(_)
             | Self::PlanShow(_) => false,
             Self::PlanRun(_) | Self::PlanCancel(_) => true,
@@ -154,6 +160,8 @@ pub(crate) enum Answer {
     /// Of all four questions about a plan.
     Plan(Plan),
     Command(Value),
+    Slots(Page<LatencySlot>),
+    Series(History),
 }
 
 /// Something that `run` does.

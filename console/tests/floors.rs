@@ -93,10 +93,16 @@ fn what_one_room_alone_may_know_stays_there() {
         ("signal_hook", &["interrupt.rs"]),
         (
             "UnixStream",
-            &["client/mod.rs", "client/lines.rs", "client/locate.rs"],
+            &[
+                "client/mod.rs",
+                "client/lines.rs",
+                "client/locate.rs",
+                // A pair of its own, to hear of signals.
+                "interrupt.rs",
+            ],
         ),
         ("tokio", &[]),
-        ("crossterm", &["terminal.rs"]),
+        ("crossterm", &["terminal/mod.rs", "terminal/backend.rs"]),
         // Text reaches a frame through the ink only.
         ("set_string", &["widgets/ink.rs"]),
         ("set_symbol", &[]),

@@ -43,7 +43,8 @@ pub enum Flow {
 pub struct Failure {
     /// What follows.
     pub class: Class,
-    /// Stable word for `dead ls`: `rejected`, `parse_error`, `too_large`, `too_many_fields`, `lookup_failed`, `panic`, `timeout`.
+    /// Stable word for `dead ls`: `rejected`, `parse_error`, `too_large`, `too_many_fields`, `lookup_failed`,
+    /// `lookup_away` (never a dead letter), `panic`, `timeout`.
     pub reason: &'static str,
     /// For a person: what was tried, the value, where. May quote data.
     pub error: String,
@@ -56,6 +57,6 @@ pub enum Class {
     Retry,
     /// Will never go well: dead at once.
     Reject,
-    /// The stage itself is broken: the record is retried, the stage degrades.
+    /// The stage itself cannot work now: the record waits in its worker's hand until it can, without a failed try.
     Fatal,
 }

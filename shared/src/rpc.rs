@@ -245,6 +245,30 @@ pub struct LatencyParams {
     pub stage: Option<String>,
 }
 
+/// `latency.slots`: one stage's measure over time, one row per 5 s, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LatencySlotsParams {
+    /// Stage; absent = `pipeline`.
+    pub stage: Option<String>,
+    /// `wait`, `service`, `total` or `end_to_end`; absent = `end_to_end`.
+    pub measure: Option<String>,
+    /// Only slots that ended later, milliseconds since 1970: the end of the newest one that is known.
+    pub after_ms: u64,
+}
+
+/// `history.series`: figures over time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryParams {
+    /// Milliseconds since 1970, included; absent = an hour before `to_ms`.
+    pub from_ms: Option<u64>,
+    /// Milliseconds since 1970, included; absent = now.
+    pub to_ms: Option<u64>,
+    /// Points at most, of equal width; fewer where the answer would be too large. 0 = 600.
+    pub points: u32,
+}
+
 /// `tap.watch`: a sample of the entries that pass a stage's input; read only, never slows the pipeline.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

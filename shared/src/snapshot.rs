@@ -349,6 +349,40 @@ pub struct Latency {
     pub hdr: Option<String>,
 }
 
+/// One slot of `latency.slots`: what one stage and measure took within a few seconds. A span without a row is a span
+/// in which nobody looked; a row with `count` 0 is one in which nothing was measured.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencySlot {
+    /// When it ended, milliseconds since 1970 by the daemon's clock.
+    pub end_ms: u64,
+    /// How long it lasted, milliseconds.
+    pub step_ms: u64,
+    /// Values measured.
+    pub count: u64,
+    /// Median in milliseconds, to three digits.
+    pub p50: Option<f64>,
+    /// 99 of 100 were faster, milliseconds.
+    pub p99: Option<f64>,
+    /// Greatest, milliseconds.
+    pub max: Option<f64>,
+    /// Counts per log bucket, empty ones left out; slots merge by adding them.
+    pub buckets: Vec<Bucket>,
+    /// Values outside 1 us to 60 s, counted and left out of the above.
+    #[serde(default)]
+    pub out_of_range: u64,
+}
+
+/// The answer to `history.series`: figures over a span of time, column by column.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// End of each point, milliseconds since 1970, ascending; where the daemon was down there are none.
+    pub ts_ms: Vec<u64>,
+    /// Width of a point in milliseconds.
+    pub step_ms: u64,
+    /// By name: `in_per_s`, ... of the pipeline, `stage.<name>.lag`, ... of a stage. As long as `ts_ms`; `None` = unknown.
+    pub series: BTreeMap<String, Vec<Option<f64>>>,
+}
+
 /// One log bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bucket {

@@ -7,7 +7,7 @@ use super::Verdict;
 use super::app::App;
 use super::page::{self, PageFlags};
 use crate::client::Whole;
-use crate::output::{Cell, Column, Document, Table, Text, Tone};
+use crate::output::{Cell, Column, Table, Tone};
 
 /// Who did what, why, and what came of it
 #[derive(Debug, clap::Args)]
@@ -52,13 +52,6 @@ pub(super) fn run(app: &App, args: &Args) -> Verdict {
                 Cell::new(row.reason.as_deref().unwrap_or_default()),
             ]);
         }
-        let mut text = Text::default();
-        if page.rows.is_empty() {
-            text.tell(Tone::Dim, "no operator has acted yet");
-        } else {
-            text.table(table);
-        }
-        page::more(&page, &mut text);
-        Document::rows("audit", &page.rows, page.next.clone(), KEYS, text)
+        page::document("audit", &page, KEYS, table, "no operator has acted yet")
     })
 }

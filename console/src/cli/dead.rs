@@ -140,14 +140,7 @@ fn list(app: &App, select: DeadSelect, flags: &PageFlags) -> Verdict {
                 Cell::new(&row.error).tone(Tone::Warn),
             ]);
         }
-        let mut text = Text::default();
-        if page.rows.is_empty() {
-            text.tell(Tone::Dim, "no dead letters here");
-        } else {
-            text.table(table);
-        }
-        page::more(&page, &mut text);
-        Document::rows("dead", &page.rows, page.next.clone(), KEYS, text)
+        page::document("dead", &page, KEYS, table, "no dead letters here")
     })
 }
 

@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::client::{Client, ClientError};
-use crate::output::{Text, Tone};
+use crate::failure::Failure;
+use crate::output::{Document, Table, Text, Tone};
 
 /// Rows that one request may ask for.
 const PAGE_ROWS_MAX: u32 = 1_000;
@@ -74,8 +75,26 @@ pub(super) fn whole<T: DeserializeOwned>(
     })
 }
 
+/// The document of a page: its table, or in words that there is nothing, and where it goes on.
+pub(super) fn document<T: Serialize>(
+    name: &'static str,
+    page: &Page<T>,
+    keys: &'static [&'static str],
+    table: Table,
+    nothing: &str,
+) -> Result<Document, Failure> {
+    let mut text = Text::default();
+    if page.rows.is_empty() {
+        text.tell(Tone::Dim, nothing);
+    } else {
+        text.table(table);
+    }
+    more(page, &mut text);
+    Document::rows(name, &page.rows, page.next.clone(), keys, text)
+}
+
 /// Says under a table that there is more.
-pub(super) fn more<T>(page: &Page<T>, text: &mut Text) {
+fn more<T>(page: &Page<T>, text: &mut Text) {
     if let Some(next) = &page.next {
         let of = page
             .total

@@ -177,14 +177,7 @@ fn list(app: &App, select: PendingSelect, flags: &PageFlags) -> Verdict {
                 Cell::new(row.last_error.as_deref().unwrap_or_default()).tone(Tone::Warn),
             ]);
         }
-        let mut text = Text::default();
-        if page.rows.is_empty() {
-            text.tell(Tone::Dim, "nothing is pending here");
-        } else {
-            text.table(table);
-        }
-        page::more(&page, &mut text);
-        Document::rows("pending", &page.rows, page.next.clone(), KEYS, text)
+        page::document("pending", &page, KEYS, table, "nothing is pending here")
     })
 }
 

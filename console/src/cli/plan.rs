@@ -12,7 +12,7 @@ use super::{Verdict, status};
 use crate::client::{Client, ClientError};
 use crate::failure::{Exit, Failure};
 use crate::output::human::count;
-use crate::output::{Cell, Column, Document, Table, Text, Tone};
+use crate::output::{Cell, Column, Table, Tone};
 
 /// Plans: what an operator wants done, frozen as a list of ids
 #[derive(Debug, clap::Args)]
@@ -124,13 +124,6 @@ fn list(app: &App, flags: &PageFlags) -> Verdict {
                 Cell::new(plan.reason.as_deref().unwrap_or_default()),
             ]);
         }
-        let mut text = Text::default();
-        if page.rows.is_empty() {
-            text.tell(Tone::Dim, "no plans");
-        } else {
-            text.table(table);
-        }
-        page::more(&page, &mut text);
-        Document::rows("plans", &page.rows, page.next.clone(), KEYS, text)
+        page::document("plans", &page, KEYS, table, "no plans")
     })
 }

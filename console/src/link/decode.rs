@@ -22,6 +22,8 @@ pub(super) fn send(sink: &mut Sender, question: &Question) -> Result<u64, Client
         Question::PlanShow(params) => sink.send("plan.show", params),
         Question::PlanCancel(params) => sink.send("plan.cancel", params),
         Question::Command(params) => sink.send("command.run", params),
+        Question::Slots(params) => sink.send("latency.slots", params),
+        Question::Series(params) => sink.send("history.series", params),
     }
 }
 
@@ -43,6 +45,8 @@ pub(super) fn answer(question: &Question, result: Value) -> Result<Answer, Fault
         | Question::PlanShow(_)
         | Question::PlanCancel(_) => fit(result).map(Answer::Plan),
         Question::Command(_) => Ok(Answer::Command(result)),
+        Question::Slots(_) => fit(result).map(Answer::Slots),
+        Question::Series(_) => fit(result).map(Answer::Series),
     }
 }
 

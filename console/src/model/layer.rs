@@ -66,8 +66,6 @@ pub(crate) enum ItemKind {
     Screen(Id),
     /// Goes to a screen and filters it.
     Filtered(Id, String),
-    /// Marks every loaded row that matches.
-    MarkAll,
 }
 
 /// Everything by name.

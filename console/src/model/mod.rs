@@ -8,6 +8,7 @@ mod layer;
 mod list;
 mod pages;
 mod selector;
+mod slots;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,7 +20,8 @@ pub(crate) use field::TextField;
 pub(crate) use layer::{Confirm, Focus, Form, Item, ItemKind, Layer, Menu, Palette, PlanStep};
 pub(crate) use list::ListView;
 pub(crate) use pages::{PAGE_ROWS, Pages};
-pub(crate) use selector::parse_selector;
+pub(crate) use selector::{has_selection, parse_selector, word};
+pub(crate) use slots::{Series, SlotBook, Span};
 
 use crate::facts::Facts;
 use crate::history::History;
@@ -81,6 +83,10 @@ pub(crate) enum Purpose {
     Command,
     /// Figures of the latency screen.
     Latency,
+    /// One stage's measure over time.
+    Slots(Series),
+    /// Figures from before the console was there.
+    Series,
 }
 
 /// Where an answered page goes.
@@ -125,10 +131,10 @@ pub(crate) struct Model {
     pub(crate) audit: Pages<Audit>,
     /// Latency with its exact percentiles, asked for by the latency screen.
     pub(crate) latency: Option<Vec<Latency>>,
+    /// Latency over time.
+    pub(crate) slots: SlotBook,
     /// Time cursor of charts: columns back from now; `None` = now.
     pub(crate) time_back: Option<usize>,
-    /// Which series of a chart is shown, by screen: an index that the screen understands.
-    pub(crate) choice: HashMap<Id, usize>,
     /// What lies over the screen, bottom first.
     pub(crate) layers: Vec<Layer>,
     /// What was done from here, oldest first.
@@ -164,8 +170,8 @@ impl Model {
             causes: Pages::default(),
             audit: Pages::default(),
             latency: None,
+            slots: SlotBook::default(),
             time_back: None,
-            choice: HashMap::new(),
             layers: Vec::new(),
             deeds: Vec::new(),
             notice: None,

@@ -4,12 +4,13 @@
 use ratatui::layout::Rect;
 
 use super::screen::{List, Screen, Source};
+use crate::clock;
 use crate::facts::Link;
 use crate::model::{ListView, Model};
 use crate::output::human::{count, duration_ms};
 use crate::place::Id;
 use crate::theme::Role;
-use crate::widgets::{Ink, Table, draw_table};
+use crate::widgets::{Ink, Table, draw_table, panel};
 
 /// Draws a screen's list in `area`: one line of counts and filter, then the table, or why there is none.
 pub(crate) fn draw_list(model: &Model, ink: &mut Ink<'_>, area: Rect, screen: &Screen) {
@@ -57,6 +58,83 @@ pub(super) fn draw_rows(model: &Model, ink: &mut Ink<'_>, body: Rect, screen: &S
         skip: view.column,
     };
     draw_table(ink, body, &table);
+}
+
+/// A line of the pane beneath a list.
+pub(super) struct Line {
+    role: Role,
+    text: String,
+}
+
+impl Line {
+    /// In a look.
+    pub(super) fn new(role: Role, text: String) -> Self {
+        Self { role, text }
+    }
+
+    /// Ordinary.
+    pub(super) fn plain(text: String) -> Self {
+        Self::new(Role::Plain, text)
+    }
+}
+
+/// The list and, beneath it, what the row under the cursor says in full: tables cut long messages, this does not.
+pub(super) fn draw_list_and_row(
+    model: &Model,
+    ink: &mut Ink<'_>,
+    area: Rect,
+    screen: &Screen,
+    title: &str,
+    lines: Option<Vec<Line>>,
+) {
+    // Narrow tables show little of a message, so more of the place is for the pane.
+    let height = match area.width {
+        ..60 => (area.height / 2).clamp(3, 9),
+        _ => (area.height / 4).clamp(3, 7),
+    };
+    let Some(lines) = lines.filter(|_| area.height >= height + 4) else {
+        return draw_list(model, ink, area, screen);
+    };
+    let (list, pane) = split(area, area.height - height);
+    draw_list(model, ink, list, screen);
+    let inner = panel(ink, pane, title, false);
+    let mut y = inner.y;
+    for line in &lines {
+        let left = Rect::new(
+            inner.x + 1,
+            y,
+            inner.width.saturating_sub(2),
+            inner.bottom().saturating_sub(y),
+        );
+        y += ink.wrapped(left, &line.text, line.role);
+    }
+}
+
+fn split(area: Rect, height: u16) -> (Rect, Rect) {
+    let height = height.min(area.height);
+    (
+        Rect::new(area.x, area.y, area.width, height),
+        Rect::new(area.x, area.y + height, area.width, area.height - height),
+    )
+}
+
+/// A stamp in as few cells as it needs: `13:02:40`, or `11-20 13:02` of another day than today. What is no RFC 3339 stamp
+/// stays as it came.
+pub(super) fn stamp(rfc3339: &str, model: &Model) -> String {
+    let today = match model.wall_ms() {
+        0 => String::new(),
+        ms => clock::rfc3339(ms),
+    };
+    let day = today.get(..10);
+    match (rfc3339.get(..10), rfc3339.get(11..19)) {
+        (date, Some(time)) if date == day => time.to_owned(),
+        (Some(date), Some(time)) => format!(
+            "{} {}",
+            date.get(5..).unwrap_or(date),
+            time.get(..5).unwrap_or(time)
+        ),
+        _ => rfc3339.to_owned(),
+    }
 }
 
 fn ink_is_old(model: &Model) -> bool {
@@ -134,6 +212,10 @@ fn counts(model: &Model, screen: &Screen, list: &List, view: &ListView) -> Strin
         Id::Audit => paged(&model.audit),
         _ => (None, 0, false, None),
     };
+    if !is_loaded(model, screen) {
+        // Nobody knows, which is not 0.
+        return format!("? {}", list.noun);
+    }
     let n_rows = (list.n_rows)(model);
     let n_shown = view.order.len();
     let mut text = String::new();
@@ -153,6 +235,17 @@ fn counts(model: &Model, screen: &Screen, list: &List, view: &ListView) -> Strin
     }
     text.push(' ');
     text.push_str(list.noun);
+    let left_out = model.facts.snapshot().and_then(|snapshot| {
+        let name = match screen.id {
+            Id::Consumers => "consumers",
+            Id::Alerts => "alerts",
+            _ => return None,
+        };
+        snapshot.truncated.get(name).copied()
+    });
+    if let Some(n) = left_out {
+        text.push_str(&format!(", {} more not sent", count(n)));
+    }
     if !view.marks.is_empty() {
         text.push_str(&format!(", {} marked", count(view.marks.len() as u64)));
     }
@@ -174,16 +267,26 @@ fn paged<T>(pages: &crate::model::Pages<T>) -> (Option<u64>, usize, bool, Option
     )
 }
 
-/// Never heard, failed, filtered away, or truly nothing: never the same words.
-fn why_empty(model: &Model, screen: &Screen, list: &List, view: &ListView) -> (String, Role) {
-    let is_loaded = match (screen.source, screen.id) {
+/// Whether what the screen shows was ever told.
+fn is_loaded(model: &Model, screen: &Screen) -> bool {
+    match (screen.source, screen.id) {
         (Source::Snapshot, _) => model.facts.snapshot().is_some(),
-        (Source::Latency, _) => model.latency.is_some(),
+        (Source::Latency, _) => {
+            model.latency.is_some()
+                || model
+                    .facts
+                    .snapshot()
+                    .is_some_and(|s| !s.latency.is_empty())
+        }
         (Source::Pages, Id::Pending) => model.pending.is_loaded,
         (Source::Pages, Id::Dead) => model.dead.is_loaded,
         (Source::Pages, Id::Causes) => model.causes.is_loaded,
         (Source::Pages, _) => model.audit.is_loaded,
-    };
+    }
+}
+
+/// Never heard, failed, filtered away, or truly nothing: never the same words.
+fn why_empty(model: &Model, screen: &Screen, list: &List, view: &ListView) -> (String, Role) {
     if let Some(fault) = model.faults.get(&screen.id) {
         let hint = fault
             .hint
@@ -192,13 +295,17 @@ fn why_empty(model: &Model, screen: &Screen, list: &List, view: &ListView) -> (S
             .unwrap_or_default();
         return (format!("{}{hint}", fault.message), Role::Warn);
     }
-    if !is_loaded {
+    if !is_loaded(model, screen) {
         let text = match &model.facts.link {
             Link::Connecting { .. } => "connecting to the daemon ...",
             Link::Up { .. } => "asking the daemon ...",
             Link::Down { .. } | Link::Refused { .. } => "unknown: the daemon was never reached",
         };
         return (text.to_owned(), Role::Dim);
+    }
+    if view.typing.is_some() && (list.n_rows)(model) > 0 {
+        let text = format!("none of the loaded {} match so far", list.noun);
+        return (text, Role::Plain);
     }
     if !view.filter.is_empty() {
         let text = format!("no {} match the filter; Esc clears it", list.noun);

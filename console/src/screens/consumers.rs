@@ -8,7 +8,7 @@ use super::body::{draw_list, take};
 use super::screen::{List, Screen, Source, no_act};
 use super::stages::amount;
 use crate::message::Effect;
-use crate::model::{Item, ItemKind, Model};
+use crate::model::{Item, ItemKind, Model, word};
 use crate::output::human::{count, duration_ms};
 use crate::place::{Group, Id};
 use crate::theme::Role;
@@ -29,6 +29,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "consumers",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| model.facts.snapshot().map_or(0, |s| s.consumers.len()),
         id: |model, row| {
@@ -40,13 +41,13 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Snapshot,
     items,
-    open,
+    open: Some(("its entries", open)),
     act: no_act,
     draw,
 };
 
 const COLUMNS: &[Column] = &[
-    Column::text("CONSUMER", 0, 18, 28),
+    Column::text("CONSUMER", 0, 12, 40),
     Column::text("STAGE", 1, 8, 14),
     Column::text("STATE", 0, 6, 7),
     Column::figure("PENDING", 0, 7),
@@ -197,13 +198,19 @@ fn cells(model: &Model, row: usize) -> Vec<Cell> {
 /// Enter: the entries that it holds.
 fn open(model: &mut Model) -> Vec<Effect> {
     let row = model.list(Id::Consumers).row();
-    let Some(name) = row
-        .and_then(|row| consumer(model, row))
-        .map(|consumer| format!("stage={} consumer={}", consumer.stage, consumer.name))
-    else {
+    let Some(name) = row.and_then(|row| consumer(model, row)).map(held_by) else {
         return Vec::new();
     };
     model.go_filtered(Id::Pending, name)
+}
+
+/// The filter for the entries that it holds.
+fn held_by(consumer: &Consumer) -> String {
+    format!(
+        "{} {}",
+        word("stage", &consumer.stage),
+        word("consumer", &consumer.name)
+    )
 }
 
 fn items(model: &Model) -> Vec<Item> {
@@ -218,10 +225,7 @@ fn items(model: &Model) -> Vec<Item> {
             "show the {} entries that {name} holds",
             count(consumer.pending)
         ),
-        kind: ItemKind::Filtered(
-            Id::Pending,
-            format!("stage={} consumer={name}", consumer.stage),
-        ),
+        kind: ItemKind::Filtered(Id::Pending, held_by(consumer)),
     }];
     if consumer.pending > 0 {
         items.push(Item {

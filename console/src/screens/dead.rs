@@ -3,10 +3,10 @@
 use pipectl_shared::plan::{Action, PlanParams, Selection};
 use ratatui::layout::Rect;
 
-use super::body::draw_list;
+use super::body::{Line, draw_list, draw_list_and_row};
 use super::screen::{List, Screen, Source, no_act};
 use crate::message::Effect;
-use crate::model::{DetailOf, Item, ItemKind, Model};
+use crate::model::{DetailOf, Item, ItemKind, Model, word};
 use crate::output::human::{count, duration_ms};
 use crate::place::{Group, Id};
 use crate::theme::Role;
@@ -26,6 +26,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "dead letters",
+        has_marks: true,
         columns: COLUMNS,
         n_rows: |model| model.dead.len(),
         id: |model, row| {
@@ -39,9 +40,9 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Pages,
     items,
-    open,
+    open: Some(("payload", open)),
     act: no_act,
-    draw: |model: &Model, ink: &mut Ink<'_>, area: Rect| draw_list(model, ink, area, &SCREEN),
+    draw,
 };
 
 const COLUMNS: &[Column] = &[
@@ -143,7 +144,7 @@ fn items(model: &Model) -> Vec<Item> {
         items.push(Item {
             letter: 'f',
             label: format!("show only cause {}", letter.cause),
-            kind: ItemKind::Filtered(Id::Dead, format!("cause={}", letter.cause)),
+            kind: ItemKind::Filtered(Id::Dead, word("cause", &letter.cause)),
         });
     }
     if !view.filter.is_empty() {
@@ -156,4 +157,28 @@ fn items(model: &Model) -> Vec<Item> {
         ));
     }
     items
+}
+
+/// The list; where there is room also the whole error and what the table has no column for.
+fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect) {
+    let row = model.list(Id::Dead).row();
+    let Some(letter) = row.and_then(|row| model.dead.get(row)) else {
+        return draw_list(model, ink, area, &SCREEN);
+    };
+    let mut lines = vec![
+        Line::new(Role::Warn, letter.error.clone()),
+        Line::plain(format!(
+            "{} in stage {} after {} tries, cause {}",
+            letter.reason, letter.stage, letter.tries, letter.cause
+        )),
+    ];
+    if let Some(id) = &letter.redriven {
+        lines.push(Line::new(Role::Strong, format!("redriven as {id}")));
+    }
+    lines.push(Line::new(
+        Role::Dim,
+        format!("was {} in {}", letter.origin_id, letter.origin_stream),
+    ));
+    let lines = Some(lines).filter(|_| area.height >= 14);
+    draw_list_and_row(model, ink, area, &SCREEN, &letter.id, lines);
 }

@@ -1,15 +1,21 @@
 //! Gallery of screens. `screen.rs` is the contract, one file per screen, the slice below is the catalogue in the order of
 //! the bar.
 
+mod alerts;
+mod audit;
 mod balance;
 mod body;
 mod canvas;
+mod causes;
 mod consumers;
 mod dead;
+mod events;
+mod latency;
 mod offers;
 mod overview;
 mod pending;
 mod pressure;
+mod results;
 mod screen;
 #[cfg(test)]
 mod sizes;
@@ -18,6 +24,7 @@ mod system;
 mod topology;
 mod trends;
 
+pub(crate) use latency::{chosen_series, is_told as is_latency_told};
 pub(crate) use offers::matches;
 pub(crate) use screen::{Screen, Source};
 
@@ -29,7 +36,13 @@ pub(crate) static SCREENS: &[Screen] = &[
     topology::SCREEN,
     pending::SCREEN,
     dead::SCREEN,
+    causes::SCREEN,
     consumers::SCREEN,
+    results::SCREEN,
+    latency::SCREEN,
+    events::SCREEN,
+    alerts::SCREEN,
+    audit::SCREEN,
     system::SCREEN,
 ];
 

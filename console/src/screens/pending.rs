@@ -3,10 +3,10 @@
 use pipectl_shared::plan::{Action, PlanParams, Selection};
 use ratatui::layout::Rect;
 
-use super::body::draw_list;
+use super::body::{Line, draw_list, draw_list_and_row};
 use super::screen::{List, Screen, Source, no_act};
 use crate::message::Effect;
-use crate::model::{DetailOf, Item, ItemKind, Model};
+use crate::model::{DetailOf, Item, ItemKind, Model, word};
 use crate::output::human::{bytes, count, duration_ms};
 use crate::place::{Group, Id};
 use crate::theme::Role;
@@ -27,6 +27,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "entries",
+        has_marks: true,
         columns: COLUMNS,
         n_rows: |model| model.pending.len(),
         id: |model, row| {
@@ -40,15 +41,15 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Pages,
     items,
-    open,
+    open: Some(("payload", open)),
     act: no_act,
-    draw: |model: &Model, ink: &mut Ink<'_>, area: Rect| draw_list(model, ink, area, &SCREEN),
+    draw,
 };
 
 const COLUMNS: &[Column] = &[
     Column::text("ID", 0, 15, 22),
     Column::text("STAGE", 3, 6, 14),
-    Column::text("CONSUMER", 1, 10, 24),
+    Column::text("CONSUMER", 0, 10, 30),
     Column::figure("IDLE", 1, 6),
     Column::figure("HELD", 2, 6),
     Column::figure("TRIES", 2, 5),
@@ -165,7 +166,7 @@ fn items(model: &Model) -> Vec<Item> {
         items.push(Item {
             letter: 'f',
             label: format!("show only entries of {}", entry.consumer),
-            kind: ItemKind::Filtered(Id::Pending, format!("consumer={}", entry.consumer)),
+            kind: ItemKind::Filtered(Id::Pending, word("consumer", &entry.consumer)),
         });
     }
     if !view.filter.is_empty() {
@@ -190,4 +191,36 @@ fn plan_item(letter: char, words: &str, what: &str, action: Action, select: Sele
             to: None,
         }),
     }
+}
+
+/// The list; where there is room also what the table has no column for.
+fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect) {
+    let row = model.list(Id::Pending).row();
+    let Some(entry) = row.and_then(|row| model.pending.get(row)) else {
+        return draw_list(model, ink, area, &SCREEN);
+    };
+    let mut lines = vec![Line::plain(format!(
+        "held by {} for {}, idle {}; deliveries {}, failed tries {}",
+        entry.consumer,
+        duration_ms(entry.held_ms),
+        duration_ms(entry.idle_ms),
+        count(entry.deliveries),
+        entry.tries
+    ))];
+    if let Some(error) = &entry.last_error {
+        lines.push(Line::new(Role::Warn, format!("last error: {error}")));
+    }
+    if let Some(at) = &entry.not_before {
+        lines.push(Line::plain(format!("not tried again before {at}")));
+    }
+    lines.push(Line::new(
+        Role::Dim,
+        format!(
+            "stage {}, stream {}, group {}",
+            entry.stage, entry.stream, entry.group
+        ),
+    ));
+    // A small terminal is for the rows; Enter shows one of them.
+    let lines = Some(lines).filter(|_| area.height >= 14);
+    draw_list_and_row(model, ink, area, &SCREEN, &entry.id, lines);
 }

@@ -306,7 +306,8 @@ fn a_stage_offers_its_entries_and_the_commands_that_name_it() {
             })
             .collect();
         assert_eq!(commands, ["stage.pause", "stage.resume", "stage.scale"]);
-        (super::of(id).open)(&mut model);
+        let (_, open) = super::of(id).open.unwrap();
+        open(&mut model);
         assert_eq!(model.screen, Id::Pending);
         assert_eq!(model.list(Id::Pending).filter, "stage=enrich");
     }

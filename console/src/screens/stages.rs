@@ -4,7 +4,7 @@ use pipectl_shared::snapshot::{Source, Stage, State};
 
 use crate::facts::Freshness;
 use crate::message::Effect;
-use crate::model::{Item, ItemKind, Model};
+use crate::model::{Item, ItemKind, Model, word};
 use crate::output::human::{UNKNOWN, bytes, count, or_unknown};
 use crate::place::Id;
 use crate::theme::Role;
@@ -15,7 +15,7 @@ pub(super) type Piece = (String, Role);
 
 /// The word for a state, with a glyph that is seen before it is read; `~` in its place when it is old.
 pub(super) fn state_text(model: &Model, state: State) -> String {
-    format!("{} {}", glyph(model, state), word(state))
+    format!("{} {}", glyph(model, state), state_word(state))
 }
 
 fn glyph(model: &Model, state: State) -> char {
@@ -62,7 +62,7 @@ pub(super) fn choose(model: &Model, unicode: char, ascii: char) -> char {
     }
 }
 
-fn word(state: State) -> &'static str {
+fn state_word(state: State) -> &'static str {
     match state {
         State::Starting => "STARTING",
         State::Running => "RUNNING",
@@ -146,7 +146,7 @@ pub(super) fn workers(stage: &Stage) -> String {
 
 /// The filter for the entries of a stage.
 fn only(stage: &Stage) -> String {
-    format!("stage={}", stage.name)
+    word("stage", &stage.name)
 }
 
 /// Enter on a stage: the entries that it holds.

@@ -32,11 +32,18 @@ pub(super) fn take(
         (Purpose::Latency, Ok(Answer::Latency(rows))) => {
             model.latency = Some(rows);
             model.faults.remove(&Id::Latency);
+            lists::reorder_of(model, Id::Latency);
         }
         (Purpose::Latency, Ok(_)) => unfit(model),
         (Purpose::Latency, Err(fault)) => {
             model.faults.insert(Id::Latency, fault);
         }
+        (Purpose::Slots(series), Ok(Answer::Slots(page))) => model.slots.take(series, page.rows),
+        (Purpose::Slots(_), Err(fault)) => model.slots.fault = Some(fault),
+        (Purpose::Series, Ok(Answer::Series(past))) => model.history.fill(&past),
+        // An older daemon has no such method: trends begin now.
+        (Purpose::Series, Err(_)) => {}
+        (Purpose::Slots(_) | Purpose::Series, Ok(_)) => unfit(model),
     }
     Vec::new()
 }

@@ -4,7 +4,7 @@ use pipectl_shared::rpc::CommandParams;
 use pipectl_shared::spec::{ParamKind, Spec};
 use serde_json::{Map, Value};
 
-use super::{detail, go, lists, palette, perform, plans};
+use super::{detail, go, lists, palette, plans};
 use crate::keys::{Act, Key};
 use crate::message::{Answer, Effect, Fault, Question};
 use crate::model::{
@@ -155,7 +155,6 @@ pub(super) fn choose(model: &mut Model, item: Item) -> Vec<Effect> {
             lists::reorder(model);
             effects
         }
-        ItemKind::MarkAll => perform(model, Act::MarkAll),
     }
 }
 
@@ -237,10 +236,19 @@ fn form(model: &mut Model, key: Key) -> Vec<Effect> {
 
 /// First asks what it would do; the second press, with that on the screen, does it.
 fn send(model: &mut Model) -> Vec<Effect> {
+    // What held when the form opened may have changed: another role, no connection.
+    let blocked = model.why_not_act();
     let Some(Layer::Form(form)) = model.layers.last_mut() else {
         return Vec::new();
     };
     if form.is_sent {
+        return Vec::new();
+    }
+    if let Some(message) = blocked {
+        form.would = Some(Err(Fault {
+            message,
+            hint: None,
+        }));
         return Vec::new();
     }
     let params = match parameters(&form.spec, &form.fields) {

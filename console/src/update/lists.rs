@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::keys::{Act, Key};
 use crate::message::Effect;
-use crate::model::{Model, PageWay, TextField, parse_selector};
+use crate::model::{Model, PageWay, TextField, has_selection, parse_selector};
 use crate::place::Id;
 use crate::screens::{self, Source};
 
@@ -22,10 +22,10 @@ pub(super) fn reorder_of(model: &mut Model, id: Id) {
     let Some(list) = &screen.list else { return };
     let n_rows = (list.n_rows)(model);
     let view = model.list(id);
-    let wanted = match (screen.source, &view.typing) {
+    let wanted = match &view.typing {
         // While it is typed it already narrows what is loaded.
-        (_, Some(field)) => local_text(screen.source, field.text()),
-        (_, None) => local_text(screen.source, &view.filter),
+        Some(field) => local_text(id, field.text()),
+        None => local_text(id, &view.filter),
     };
     let mut order: Vec<usize> = (0..n_rows).collect();
     let sort = view.sort;
@@ -54,6 +54,10 @@ pub(super) fn reorder_of(model: &mut Model, id: Id) {
     let id_of = |row: usize| ids.get(row).cloned().unwrap_or_default();
     let is_at_top = model.list(id).at == 0;
     let view = model.list_mut(id);
+    // Nothing is done to events: at their top the newest is followed, as a log is.
+    if id == Id::Events && is_at_top && view.anchor.is_none() {
+        view.cursor = None;
+    }
     let is_gone = view.reorder(order, id_of);
     // Without the id it would jump onto what took the row's place: that is told, unless nobody had moved yet.
     if is_gone && !is_at_top && id == model.screen {
@@ -61,10 +65,12 @@ pub(super) fn reorder_of(model: &mut Model, id: Id) {
     }
 }
 
-fn local_text(source: Source, filter: &str) -> String {
-    match source {
-        Source::Pages => parse_selector(filter).map_or_else(|_| String::new(), |read| read.text),
-        Source::Snapshot | Source::Latency => filter.to_owned(),
+/// The part of a filter that the console itself looks for in the rows.
+fn local_text(id: Id, filter: &str) -> String {
+    if has_selection(id) {
+        parse_selector(filter).map_or_else(|_| String::new(), |read| read.text)
+    } else {
+        filter.to_owned()
     }
 }
 
@@ -142,7 +148,8 @@ fn fetch_near(model: &mut Model, act: Act) -> Vec<Effect> {
 /// Marks rows.
 pub(super) fn mark(model: &mut Model, act: Act) {
     let id = model.screen;
-    let Some(list) = &screens::of(id).list else {
+    let Some(list) = screens::of(id).list.as_ref().filter(|list| list.has_marks) else {
+        model.say("no marks on this screen: its menu acts on one row at a time");
         return;
     };
     let view = model.list(id);
@@ -244,7 +251,7 @@ pub(super) fn type_filter(model: &mut Model, key: Key) -> Vec<Effect> {
     match key {
         Key::Enter => {
             let text = field.text().trim().to_owned();
-            if screens::of(id).source == Source::Pages
+            if has_selection(id)
                 && let Err(why) = parse_selector(&text)
             {
                 model.complain(why);
@@ -274,7 +281,7 @@ pub(super) fn set_filter(model: &mut Model, filter: String) -> Vec<Effect> {
     // Marks of rows that are out of sight would be acted on unseen.
     view.marks.clear();
     view.anchor = None;
-    if screens::of(id).source == Source::Pages && model.selection(id) != before {
+    if has_selection(id) && model.selection(id) != before {
         model.empty_pages(id);
         reorder(model);
         return model.ask_rows(id, PageWay::First).into_iter().collect();

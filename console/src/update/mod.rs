@@ -43,6 +43,8 @@ pub(crate) fn update(model: &mut Model, now_ms: u64, msg: Msg) -> Vec<Effect> {
             Vec::new()
         }
     };
+    let series = screens::chosen_series(model);
+    effects.extend(model.ask_slots(series));
     if model.options.read_only {
         // The last gate: whatever a dialog did, a read-only console sends nothing that acts.
         effects.retain(|effect| !matches!(effect, Effect::Ask(_, question) if question.acts()));
@@ -106,6 +108,7 @@ fn link(model: &mut Model, msg: LinkMsg) -> Vec<Effect> {
 fn connected(model: &mut Model) -> Vec<Effect> {
     model.asked.clear();
     let mut effects = plans::reconnected(model);
+    effects.push(model.ask_past());
     effects.extend(refresh(model, PageWay::First));
     effects
 }
@@ -117,7 +120,8 @@ fn refresh(model: &mut Model, way: PageWay) -> Vec<Effect> {
         Source::Snapshot => Vec::new(),
         Source::Pages => model.ask_rows(model.screen, way).into_iter().collect(),
         Source::Latency => {
-            if !model.facts.is_up() || model.is_asked(&Purpose::Latency) {
+            let is_told = model.facts.latest().is_some_and(screens::is_latency_told);
+            if is_told || !model.facts.is_up() || model.is_asked(&Purpose::Latency) {
                 return Vec::new();
             }
             vec![model.ask(Purpose::Latency, Question::Latency)]
@@ -232,7 +236,16 @@ pub(super) fn perform(model: &mut Model, act: Act) -> Vec<Effect> {
         Act::Sort | Act::Reverse => lists::sort(model, act),
         Act::Filter => lists::begin_filter(model),
         Act::Back => return back(model),
-        Act::Open => return (screens::of(model.screen).open)(model),
+        Act::Open => {
+            let Some((_, open)) = screens::of(model.screen).open else {
+                model.say("nothing opens here");
+                return Vec::new();
+            };
+            let effects = open(model);
+            // Another screen may have opened, whose rows nobody has put in order yet.
+            lists::reorder(model);
+            return effects;
+        }
         Act::NextScreen => return neighbour(model, true),
         Act::PreviousScreen => return neighbour(model, false),
         Act::Menu => dialogs::open_menu(model),

@@ -267,8 +267,14 @@ pub(super) fn press(model: &mut Model, key: Key) -> Vec<Effect> {
         }
         PlanStep::Running(plan, is_cancelled) => match key {
             Key::Char('c') if !*is_cancelled => {
-                *is_cancelled = true;
                 let id = plan.id.clone();
+                if let Some(why) = model.why_not_act() {
+                    model.complain(format!("cancel: {why}"));
+                    return Vec::new();
+                }
+                if let Some(PlanStep::Running(_, is_cancelled)) = self::step(model) {
+                    *is_cancelled = true;
+                }
                 // Not forgotten: the answer to plan.run comes as well, and either tells the end.
                 return vec![model.ask(Purpose::Plan, Question::PlanCancel(PlanIdParams { id }))];
             }

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::facts::{Freshness, Link};
 use crate::keys::Act;
 use crate::model::{Layer, Model};
-use crate::output::human::duration_ms;
+use crate::output::human::{duration_ms, duration_s};
 use crate::place::Group;
 use crate::screens;
 use crate::theme::Role;
@@ -37,32 +37,34 @@ pub(crate) fn state_role(state: State) -> Role {
 
 /// How old the picture is, in words.
 pub(super) fn freshness(model: &Model) -> (String, Role) {
-    let reconnecting = || match &model.facts.link {
-        Link::Connecting { attempt } => format!("connecting ({attempt})"),
+    match model.facts.freshness(model.now_ms) {
+        Freshness::Live => ("LIVE".to_owned(), Role::Good),
+        Freshness::Frozen(age) => (format!("FROZEN {}", duration_ms(age)), Role::Warn),
+        Freshness::Stale(age) | Freshness::Gone(age) => {
+            (format!("STALE {}", duration_ms(age)), Role::Bad)
+        }
+        Freshness::Nothing => match &model.facts.link {
+            Link::Up { .. } => ("waiting for the first figures".to_owned(), Role::Warn),
+            Link::Connecting { attempt: 1 } => ("connecting".to_owned(), Role::Warn),
+            _ => ("NOT CONNECTED".to_owned(), Role::Bad),
+        },
+    }
+}
+
+/// What is done about a connection that is not there; empty when it is.
+pub(super) fn reconnecting(model: &Model) -> String {
+    match &model.facts.link {
+        Link::Up { .. } | Link::Connecting { attempt: 1 } => String::new(),
+        Link::Connecting { attempt } => format!("connecting, try {attempt}"),
         Link::Down {
             attempt,
             retry_at_ms,
             ..
         } => {
             let left = retry_at_ms.saturating_sub(model.now_ms);
-            format!("again in {} ({attempt})", duration_ms(left))
+            format!("try {} in {}", attempt + 1, duration_ms(left))
         }
         Link::Refused { .. } => "refused".to_owned(),
-        Link::Up { .. } => "connected".to_owned(),
-    };
-    match model.facts.freshness(model.now_ms) {
-        Freshness::Live => ("LIVE".to_owned(), Role::Good),
-        Freshness::Frozen(age) => (format!("FROZEN {}", duration_ms(age)), Role::Warn),
-        Freshness::Stale(age) => (format!("STALE {}", duration_ms(age)), Role::Bad),
-        Freshness::Gone(age) => (
-            format!("STALE {} {}", duration_ms(age), reconnecting()),
-            Role::Bad,
-        ),
-        Freshness::Nothing => match &model.facts.link {
-            Link::Up { .. } => ("waiting for the first figures".to_owned(), Role::Warn),
-            Link::Connecting { attempt: 1 } => ("connecting".to_owned(), Role::Warn),
-            _ => (format!("NOT CONNECTED {}", reconnecting()), Role::Bad),
-        },
     }
 }
 
@@ -111,34 +113,28 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         .as_ref()
         .map_or("pipectl", |hello| hello.pipeline.as_str());
     let room = start.saturating_sub(area.x + 1);
+    // A name may be long; how old the picture is matters more.
+    let mut x = area.x + 1;
+    x += ink.text(x, area.y, room.saturating_sub(24).max(4), name, Role::Bar);
+    let mut pieces: Vec<(String, Role)> = vec![(age, age_role)];
     let status = model.facts.snapshot().map(|snapshot| &snapshot.status);
-    let redis = status.map(|status| {
-        format!(
-            "  redis {} {}",
-            status.redis.version.as_deref().unwrap_or("?"),
-            status.redis.state
-        )
-    });
-    let up =
-        status.map(|status| format!("  up {}", crate::output::human::duration_s(status.uptime_s)));
-    let state = status.map(|status| status.state);
-    let mut pieces: Vec<(&str, Role)> = vec![
-        (" ", Role::Bar),
-        (name, Role::Bar),
-        ("  ", Role::Bar),
-        (&age, age_role),
-    ];
-    if let Some(state) = state {
-        pieces.push(("  ", Role::Bar));
-        pieces.push((word(state), state_role(state)));
+    if let Some(status) = status {
+        pieces.push((word(status.state).to_owned(), state_role(status.state)));
     }
-    if area.width >= 60 {
-        pieces.push((redis.as_deref().unwrap_or(""), Role::Bar));
+    pieces.push((reconnecting(model), Role::Bar));
+    if let Some(status) = status {
+        let version = status.redis.version.as_deref().unwrap_or("?");
+        pieces.push((format!("redis {version} {}", status.redis.state), Role::Bar));
+        pieces.push((format!("up {}", duration_s(status.uptime_s)), Role::Bar));
     }
-    if area.width >= 100 {
-        pieces.push((up.as_deref().unwrap_or(""), Role::Bar));
+    // What does not fit whole is left out; a word cut in the middle says nothing.
+    for (text, role) in pieces.iter().filter(|(text, _)| !text.is_empty()) {
+        if x + 2 + ink.width_of(text) > start {
+            break;
+        }
+        x += 2;
+        x += ink.text(x, area.y, start - x, text, *role);
     }
-    ink.pieces(area.x, area.y, room, &pieces);
 }
 
 fn draw_bar(model: &Model, ink: &mut Ink<'_>, area: Rect) {
@@ -162,6 +158,11 @@ fn draw_bar(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     }
     ink.glyph(x, area.y, '│', '|', Role::Frame);
     x += 1;
+    let wanted: u16 = screens::in_group(current.group)
+        .map(|screen| ink.width_of(screen.name) + 4)
+        .sum();
+    // Where not all names fit, those of other screens are their letters only: the one that is shown stays readable.
+    let is_short = wanted > area.right().saturating_sub(x) + 1;
     for screen in screens::in_group(current.group) {
         let room = area.right().saturating_sub(x);
         if room == 0 {
@@ -176,35 +177,39 @@ fn draw_bar(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             let (before, rest) = screen.name.split_at(at);
             let (letter, after) = rest.split_at(rest.chars().next().map_or(0, char::len_utf8));
             let bracketed = format!("({letter})");
+            let (before, after) = if is_short { ("", "") } else { (before, after) };
             x += ink.pieces(
                 x,
                 area.y,
                 room,
                 &[
-                    (" ", Role::Plain),
+                    (if is_short { "" } else { " " }, Role::Plain),
                     (before, Role::Plain),
                     (&bracketed, Role::Key),
                     (after, Role::Plain),
                 ],
             );
         }
-        x += 1;
+        x += u16::from(!is_short);
     }
 }
 
 /// The worst alert, or why there is no connection. Says whether there was anything to draw.
 fn draw_alert(model: &Model, ink: &mut Ink<'_>, area: Rect) -> bool {
     if let Link::Down { why, hint, .. } | Link::Refused { why, hint } = &model.facts.link {
+        // The next step stays whole where it can: the reason is cut for it.
         let hint = hint
             .as_ref()
-            .map(|hint| format!(" -- {hint}"))
+            .map(|hint| format!("  {hint}"))
             .unwrap_or_default();
-        ink.pieces(
+        let for_hint = ink.width_within(&hint, area.width / 2);
+        let used = ink.pieces(
             area.x,
             area.y,
-            area.width,
-            &[("!! ", Role::Bad), (why, Role::Warn), (&hint, Role::Plain)],
+            area.width - for_hint,
+            &[("!! ", Role::Bad), (why, Role::Warn)],
         );
+        ink.text(area.x + used, area.y, for_hint, &hint, Role::Strong);
         return true;
     }
     let Some(snapshot) = model.facts.snapshot() else {
@@ -257,6 +262,8 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     }
     let screen = screens::of(model.screen);
     let has_rows = screen.list.is_some();
+    let has_marks = screen.list.as_ref().is_some_and(|list| list.has_marks);
+    let has_menu = !(screen.items)(model).is_empty();
     let typing = model.list(model.screen).typing.is_some();
     let acts: &[(Act, &str)] = match model.layers.last() {
         Some(Layer::Detail(_)) => &[
@@ -266,6 +273,7 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             (Act::Later, "next page"),
             (Act::Menu, "act"),
             (Act::Copy, "copy id"),
+            (Act::Help, "help"),
         ],
         Some(Layer::Help(_)) => &[(Act::Back, "back"), (Act::Down, "scroll")],
         Some(Layer::Journal(_)) => &[
@@ -276,9 +284,9 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         Some(_) => &[],
         None if typing => &[],
         None if has_rows => &[
-            (Act::Open, "open"),
-            (Act::Menu, "act"),
-            (Act::Mark, "mark"),
+            (Act::Open, screen.open.map_or("", |(what, _)| what)),
+            (Act::Menu, if has_menu { "act" } else { "" }),
+            (Act::Mark, if has_marks { "mark" } else { "" }),
             (Act::Filter, "filter"),
             (Act::Sort, "sort"),
             (Act::Freeze, "freeze"),
@@ -289,13 +297,14 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         ],
         None => &[
             (Act::NextScreen, "next screen"),
-            (Act::Menu, "act"),
+            (Act::Menu, if has_menu { "act" } else { "" }),
             (Act::Freeze, "freeze"),
             (Act::Palette, "palette"),
             (Act::Help, "help"),
             (Act::Quit, "quit"),
         ],
     };
+    let acts = fitting(model, ink, acts, area.width);
     let mut x = area.x;
     if matches!(model.layers.last(), Some(Layer::Detail(_))) {
         x += ink.pieces(
@@ -305,19 +314,12 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             &[(" h", Role::Key), (" hex/text ", Role::Dim)],
         );
     }
-    for (act, what) in acts {
-        let Some(key) = model.options.keymap.label(*act) else {
-            continue;
-        };
-        let needed = ink.width_of(&key) + ink.width_of(what) + 3;
-        if x + needed > area.right() {
-            break;
-        }
+    for (key, what) in acts {
         let what = format!(" {what} ");
         x += ink.pieces(
             x,
             area.y,
-            area.right() - x,
+            area.right().saturating_sub(x),
             &[(" ", Role::Plain), (&key, Role::Key), (&what, Role::Dim)],
         );
     }
@@ -334,4 +336,51 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             ],
         );
     }
+}
+
+/// Those of the acts whose words fit, with their keys. What a stranger needs stays longest.
+fn fitting<'a>(
+    model: &Model,
+    ink: &Ink<'_>,
+    acts: &[(Act, &'a str)],
+    width: u16,
+) -> Vec<(String, &'a str)> {
+    const LAST_TO_GO: [Act; 8] = [
+        Act::Help,
+        Act::Quit,
+        Act::Back,
+        Act::Open,
+        Act::Menu,
+        Act::Filter,
+        Act::Palette,
+        Act::Mark,
+    ];
+    let rank = |act: &Act| {
+        let at = LAST_TO_GO.iter().position(|other| other == act);
+        at.unwrap_or(LAST_TO_GO.len())
+    };
+    let mut shown: Vec<(usize, String, &str)> = acts
+        .iter()
+        // What means nothing here has no word.
+        .filter(|(_, what)| !what.is_empty())
+        .filter_map(|(act, what)| Some((rank(act), model.options.keymap.label(*act)?, *what)))
+        .collect();
+    let needed = |shown: &[(usize, String, &str)]| -> u16 {
+        shown
+            .iter()
+            .map(|(_, key, what)| ink.width_of(key) + ink.width_of(what) + 3)
+            .sum()
+    };
+    // The blank behind the last one may be cut.
+    while needed(&shown) > width + 1 {
+        let greatest = shown.iter().map(|(rank, ..)| *rank).max();
+        let Some(at) = shown.iter().rposition(|(rank, ..)| Some(*rank) == greatest) else {
+            break;
+        };
+        shown.remove(at);
+    }
+    shown
+        .into_iter()
+        .map(|(_, key, what)| (key, what))
+        .collect()
 }

@@ -19,8 +19,10 @@ pub(super) fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect, detail: &Detail
     };
     let inner = panel(ink, area, &title, area.width >= 60);
     let mut y = inner.y;
+    // Where there is little room the payload has half of it: it is what was opened.
+    let about_bottom = inner.y + (inner.height / 2).max(2).min(inner.height);
     for line in about {
-        let room = inner.bottom().saturating_sub(y);
+        let room = about_bottom.saturating_sub(y);
         y += ink.wrapped(
             Rect::new(inner.x, y, inner.width, room.min(2)),
             &line,
@@ -59,28 +61,31 @@ pub(super) fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect, detail: &Detail
 }
 
 fn about_pending(row: &Pending) -> Vec<String> {
-    let mut lines = vec![
-        format!(
-            "stage {}  stream {}  group {}  held by {}",
-            row.stage, row.stream, row.group, row.consumer
-        ),
-        format!(
-            "idle {}  held {}  age {}  tries {}  deliveries {}  size {}  entry {}",
-            duration_ms(row.idle_ms),
-            duration_ms(row.held_ms),
-            duration_ms(row.age_ms),
-            row.tries,
-            row.deliveries,
-            row.size_bytes.map_or_else(|| "?".to_owned(), bytes),
-            row.entry
-        ),
-    ];
-    if let Some(at) = &row.not_before {
-        lines.push(format!("not tried again before {at}"));
-    }
+    let mut lines = vec![format!(
+        "held by {} for {}  idle {}  tries {}  deliveries {}",
+        row.consumer,
+        duration_ms(row.held_ms),
+        duration_ms(row.idle_ms),
+        row.tries,
+        row.deliveries
+    )];
     if let Some(error) = &row.last_error {
         lines.push(format!("last error: {error}"));
     }
+    if let Some(at) = &row.not_before {
+        lines.push(format!("not tried again before {at}"));
+    }
+    let size = row
+        .size_bytes
+        .map_or_else(|| "size ?".to_owned(), |n| format!("{}B", bytes(n)));
+    lines.push(format!(
+        "stage {}  stream {}  group {}  age {}  {size}  entry {}",
+        row.stage,
+        row.stream,
+        row.group,
+        duration_ms(row.age_ms),
+        row.entry
+    ));
     lines
 }
 
@@ -91,17 +96,18 @@ fn about_dead(model: &Model, row: &Dead) -> Vec<String> {
         now => duration_ms(now.saturating_sub(ms)),
     };
     let mut lines = vec![
-        format!(
-            "stage {}  origin {} {}  reason {}  cause {}",
-            row.stage, row.origin_stream, row.origin_id, row.reason, row.cause
-        ),
-        format!(
-            "first read {} ago  died {} ago  tries {}",
-            ago(row.first_ms),
-            ago(row.dead_ms),
-            row.tries
-        ),
         format!("error: {}", row.error),
+        format!(
+            "stage {}  reason {}  tries {}  cause {}",
+            row.stage, row.reason, row.tries, row.cause
+        ),
+        format!(
+            "died {} ago  first read {} ago  origin {} {}",
+            ago(row.dead_ms),
+            ago(row.first_ms),
+            row.origin_stream,
+            row.origin_id
+        ),
     ];
     if let Some(id) = &row.redriven {
         lines.push(format!("redriven as {id}"));

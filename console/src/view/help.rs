@@ -14,12 +14,6 @@ use crate::widgets::{Ink, panel};
 pub(super) fn draw_help(model: &Model, ink: &mut Ink<'_>, area: Rect, line: usize) {
     ink.clear(area);
     let screen = screens::of(model.screen);
-    let inner = panel(
-        ink,
-        area,
-        &format!("help: {}", screen.name),
-        area.width >= 60,
-    );
     let mut lines: Vec<(String, String, Role)> =
         vec![(String::new(), screen.about.to_owned(), Role::Strong)];
     for text in screen.legend {
@@ -59,8 +53,16 @@ pub(super) fn draw_help(model: &Model, ink: &mut Ink<'_>, area: Rect, line: usiz
             .collect();
         lines.push((keys.join(" "), binding.help.to_owned(), Role::Plain));
     }
-    let bottom = Rect::new(inner.x, inner.y, inner.width, inner.height);
-    let first = line.min(lines.len().saturating_sub(usize::from(inner.height)));
+    let is_boxed = area.width >= 60;
+    let height = usize::from(area.height.saturating_sub(if is_boxed { 2 } else { 1 }));
+    let first = line.min(lines.len().saturating_sub(height));
+    let title = format!(
+        "help: {}, from line {} of {}",
+        screen.name,
+        first + 1,
+        lines.len()
+    );
+    let bottom = panel(ink, area, &title, is_boxed);
     let mut y = bottom.y;
     for (keys, text, role) in lines.iter().skip(first) {
         if y >= bottom.bottom() {

@@ -12,6 +12,8 @@ mod chrome;
 mod detail;
 mod dialogs;
 mod help;
+#[cfg(test)]
+mod pictures;
 mod small;
 
 use ratatui::layout::Rect;

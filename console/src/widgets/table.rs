@@ -160,30 +160,17 @@ pub(crate) fn draw_table(ink: &mut Ink<'_>, area: Rect, table: &Table<'_>) {
         return;
     }
     let inner = Rect::new(area.x + 2, area.y, area.width - 2, area.height);
-    let places = layout(table.columns, inner, table.skip);
-    for (n, x, width) in &places {
-        let column = &table.columns[*n];
-        let arrow = match table.sort {
-            Some((by, reverse)) if by == *n => match (ink.is_ascii(), reverse) {
-                (false, false) => "▴",
-                (false, true) => "▾",
-                (true, false) => "^",
-                (true, true) => "v",
-            },
-            _ => "",
-        };
-        let title = format!("{}{arrow}", column.title);
-        match column.align {
-            Align::Left => ink.text(*x, area.y, *width, &title, Role::Title),
-            Align::Right => ink.right(x + width, area.y, *width, &title, Role::Title),
-        };
-    }
     let height = usize::from(area.height - 1);
-    for (line, row) in (table.offset..table.n_rows).take(height).enumerate() {
+    let rows: Vec<(usize, Vec<Cell>)> = (table.offset..table.n_rows)
+        .take(height)
+        .map(|row| (row, (table.cells)(row)))
+        .collect();
+    let places = layout(table.columns, &wanted(ink, table, &rows), inner, table.skip);
+    draw_titles(ink, area.y, table, &places);
+    for (line, (row, cells)) in rows.iter().enumerate() {
         let y = area.y + 1 + u16::try_from(line).unwrap_or(u16::MAX);
-        let is_cursor = table.cursor == Some(row);
-        let is_marked = (table.is_marked)(row);
-        let cells = (table.cells)(row);
+        let is_cursor = table.cursor == Some(*row);
+        let is_marked = (table.is_marked)(*row);
         for (n, x, width) in &places {
             let Some(cell) = cells.get(*n) else { continue };
             let role = if is_marked && cell.role == Role::Plain {
@@ -196,7 +183,8 @@ pub(crate) fn draw_table(ink: &mut Ink<'_>, area: Rect, table: &Table<'_>) {
                 Align::Right => {
                     let start = ink.right(x + width, y, *width, &cell.text, role);
                     // An old figure is marked in the gap before it, so that nothing of it is lost.
-                    if ink.is_old && matches!(cell.key, SortKey::Figure(_)) {
+                    let has_mark = cell.text.starts_with('~');
+                    if ink.is_old && !has_mark && matches!(cell.key, SortKey::Figure(_)) {
                         ink.glyph(start.saturating_sub(1), y, '~', '~', Role::Dim);
                     }
                     start
@@ -207,31 +195,88 @@ pub(crate) fn draw_table(ink: &mut Ink<'_>, area: Rect, table: &Table<'_>) {
             ink.paint(Rect::new(area.x, y, area.width, 1), Role::Cursor);
             ink.glyph(area.x, y, '▶', '>', Role::Cursor);
         }
-        if is_marked {
-            ink.glyph(
-                area.x + 1,
-                y,
-                '*',
-                '*',
-                if is_cursor { Role::Cursor } else { Role::Mark },
-            );
+        let mark = match (is_marked, ink.is_old) {
+            (true, _) => Some(('*', Role::Mark)),
+            // Old rows say so without any colour.
+            (false, true) => Some(('~', Role::Dim)),
+            (false, false) => None,
+        };
+        if let Some((glyph, role)) = mark {
+            let role = if is_cursor { Role::Cursor } else { role };
+            ink.glyph(area.x + 1, y, glyph, glyph, role);
         }
     }
 }
 
-/// Which columns are shown, where, and how wide.
-fn layout(columns: &[Column], area: Rect, skip: usize) -> Vec<(usize, u16, u16)> {
+/// Cells that each column would like, by its title and by the rows in sight.
+fn wanted(ink: &Ink<'_>, table: &Table<'_>, rows: &[(usize, Vec<Cell>)]) -> Vec<u16> {
+    let columns = table.columns.iter().enumerate();
+    columns
+        .map(|(n, column)| {
+            let cells = rows.iter().filter_map(|(_, cells)| cells.get(n));
+            cells
+                .map(|cell| ink.width_within(&cell.text, column.most))
+                .chain([ink.width_of(column.title)])
+                .max()
+                .unwrap_or(0)
+        })
+        .collect()
+}
+
+fn draw_titles(ink: &mut Ink<'_>, y: u16, table: &Table<'_>, places: &[(usize, u16, u16)]) {
+    for (n, x, width) in places {
+        let column = &table.columns[*n];
+        let end = match column.align {
+            Align::Left => x + ink.text(*x, y, *width, column.title, Role::Title),
+            Align::Right => {
+                ink.right(x + width, y, *width, column.title, Role::Title);
+                x + width
+            }
+        };
+        // Behind the title, where a column's gap is: a title is never cut for it.
+        if let Some((by, reverse)) = table.sort
+            && by == *n
+        {
+            let (unicode, ascii) = if reverse { ('▾', 'v') } else { ('▴', '^') };
+            ink.glyph(end, y, unicode, ascii, Role::Title);
+        }
+    }
+}
+
+/// Which columns are shown, where, and how wide. A column wants what its visible cells want, between its least and most;
+/// one that is open to the end wants at least that and takes what is left.
+fn layout(columns: &[Column], wanted: &[u16], area: Rect, skip: usize) -> Vec<(usize, u16, u16)> {
+    let wish = |n: usize| {
+        let column = &columns[n];
+        wanted
+            .get(n)
+            .copied()
+            .unwrap_or(0)
+            .clamp(column.least, column.most.max(column.least))
+    };
     let mut shown: Vec<usize> = (0..columns.len())
         .filter(|n| *n == 0 || *n > skip.min(columns.len().saturating_sub(2)))
         .collect();
+    // What has rank 0 is shown as wide as it wants to be before anything of a higher rank is shown at all.
     let needed = |shown: &[usize]| -> u32 {
         shown
             .iter()
-            .map(|n| u32::from(columns[*n].least) + 1)
+            .map(|n| {
+                let least = if columns[*n].rank == 0 {
+                    wish(*n)
+                } else {
+                    columns[*n].least
+                };
+                u32::from(least) + 1
+            })
             .sum::<u32>()
             .saturating_sub(1)
     };
-    while shown.len() > 1 && needed(&shown) > u32::from(area.width) {
+    let is_core = |shown: &[usize]| {
+        let least: u32 = shown.iter().map(|n| u32::from(columns[*n].least) + 1).sum();
+        shown.iter().all(|n| columns[*n].rank == 0) && least <= u32::from(area.width) + 1
+    };
+    while shown.len() > 1 && needed(&shown) > u32::from(area.width) && !is_core(&shown) {
         // The last of the greatest rank gives way; scrolled tables lose what is furthest right instead.
         let goes = if skip > 0 {
             shown.len() - 1
@@ -244,24 +289,31 @@ fn layout(columns: &[Column], area: Rect, skip: usize) -> Vec<(usize, u16, u16)>
         };
         shown.remove(goes);
     }
-    let mut spare = area
-        .width
-        .saturating_sub(u16::try_from(needed(&shown)).unwrap_or(u16::MAX));
-    let mut places = Vec::with_capacity(shown.len());
-    let mut x = area.x;
-    // Columns that can grow share what is left, those with an upper end first.
     let mut widths: Vec<u16> = shown.iter().map(|n| columns[*n].least).collect();
-    for is_open in [false, true] {
-        for (at, n) in shown.iter().enumerate() {
-            let column = &columns[*n];
-            if (column.most == u16::MAX) != is_open {
-                continue;
-            }
-            let more = column.most.saturating_sub(widths[at]).min(spare);
-            widths[at] += more;
-            spare -= more;
+    let used = widths
+        .iter()
+        .map(|width| u32::from(*width) + 1)
+        .sum::<u32>();
+    let mut spare = (u32::from(area.width) + 1).saturating_sub(used);
+    let mut give = |width: &mut u16, upto: u16| {
+        let more = u32::from(upto.saturating_sub(*width)).min(spare);
+        // At most a terminal's width.
+        *width += u16::try_from(more).unwrap_or(0);
+        spare -= more;
+    };
+    // First what is wanted, the important ones before the others; then the rest to those that are open to the end.
+    let mut by_rank: Vec<usize> = (0..shown.len()).collect();
+    by_rank.sort_by_key(|at| columns[shown[*at]].rank);
+    for at in &by_rank {
+        give(&mut widths[*at], wish(shown[*at]));
+    }
+    for (at, n) in shown.iter().enumerate() {
+        if columns[*n].most == u16::MAX {
+            give(&mut widths[at], u16::MAX);
         }
     }
+    let mut places = Vec::with_capacity(shown.len());
+    let mut x = area.x;
     for (at, n) in shown.iter().enumerate() {
         let width = widths[at].min(area.right().saturating_sub(x));
         places.push((*n, x, width));
@@ -282,7 +334,7 @@ mod tests {
     ];
 
     fn shown(width: u16, skip: usize) -> Vec<(usize, u16)> {
-        layout(COLUMNS, Rect::new(0, 0, width, 9), skip)
+        layout(COLUMNS, &[15, 8, 4, 40], Rect::new(0, 0, width, 9), skip)
             .into_iter()
             .map(|(n, _, width)| (n, width))
             .collect()
@@ -290,12 +342,20 @@ mod tests {
 
     #[test]
     fn columns_give_way_by_rank_and_the_id_stays_whole() {
-        assert_eq!(shown(60, 0), [(0, 20), (1, 8), (2, 6), (3, 23)]);
-        assert_eq!(shown(32, 0), [(0, 10), (1, 8), (2, 6), (3, 5)]);
-        assert_eq!(shown(27, 0), [(0, 11), (1, 8), (2, 6)]);
-        assert_eq!(shown(18, 0), [(0, 11), (2, 6)]);
+        assert_eq!(shown(80, 0), [(0, 15), (1, 8), (2, 6), (3, 48)]);
+        assert_eq!(shown(60, 0), [(0, 15), (1, 8), (2, 6), (3, 28)]);
+        assert_eq!(shown(32, 0), [(0, 15), (1, 8), (2, 6)]);
+        assert_eq!(shown(27, 0), [(0, 15), (2, 6)]);
+        assert_eq!(shown(18, 0), [(0, 15)]);
         assert_eq!(shown(5, 0), [(0, 5)]);
-        assert_eq!(shown(20, 2), [(0, 14), (3, 5)]);
+        assert_eq!(shown(24, 2), [(0, 15), (3, 8)]);
+    }
+
+    #[test]
+    fn a_column_grows_no_further_than_its_rows_need() {
+        let places = layout(COLUMNS, &[12, 8, 6, 5], Rect::new(0, 0, 60, 9), 0);
+        let widths: Vec<u16> = places.iter().map(|(_, _, width)| *width).collect();
+        assert_eq!(widths, [12, 8, 6, 31]);
     }
 
     #[test]

@@ -40,6 +40,20 @@ pub(crate) fn trend(
     Some(greatest)
 }
 
+/// The same as text for a cell of a table, as long as `points`; a gap is a blank here too.
+pub(crate) fn trend_line(points: &[Option<f64>], is_ascii: bool) -> String {
+    let glyphs = if is_ascii { ASCII } else { UNICODE };
+    let finite = |value: &f64| value.is_finite();
+    let greatest = points.iter().flatten().copied().filter(finite);
+    let greatest = greatest.fold(0.0, f64::max);
+    let glyph = |point: &Option<f64>| match point.filter(finite) {
+        None => ' ',
+        Some(_) if greatest <= 0.0 => glyphs[0],
+        Some(value) => glyphs[(value / greatest * 7.0).round().clamp(0.0, 7.0) as usize],
+    };
+    points.iter().map(glyph).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use ratatui::buffer::Buffer;

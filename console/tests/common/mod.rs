@@ -3,6 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
+pub(crate) mod session;
+#[allow(
+    unreachable_pub,
+    reason = "the tests of the other package read the same file"
+)]
+pub(crate) mod strict;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -35,6 +42,8 @@ pub(crate) enum Reply {
     Raw(Vec<u8>),
     /// Sends these bytes and closes the connection.
     RawThenClose(Vec<u8>),
+    /// Sends these bytes again and again until the peer hangs up, and answers nothing any more.
+    Flood(Vec<u8>),
     /// Says nothing.
     Silence,
 }
@@ -169,6 +178,9 @@ fn serve(
                 stream.shutdown(std::net::Shutdown::Both)?;
                 return Ok(());
             }
+            Reply::Flood(bytes) => loop {
+                stream.write_all(&bytes)?;
+            },
             Reply::Silence => {}
         }
     }

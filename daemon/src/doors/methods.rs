@@ -51,6 +51,8 @@ pub(super) enum Read {
     PlanList,
     History,
     Audit,
+    LatencySlots,
+    Series,
 }
 
 /// Changes something, in order.
@@ -104,6 +106,8 @@ pub(super) static METHODS: &[Method] = &[
     read_as("plan.list", Read::PlanList),
     read_as("history.range", Read::History),
     read_as("audit.page", Read::Audit),
+    read_as("latency.slots", Read::LatencySlots),
+    read_as("history.series", Read::Series),
     act_as("plan.create", ActCall::PlanCreate),
     act_as("plan.run", ActCall::PlanRun),
     act_as("plan.cancel", ActCall::PlanCancel),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use pipectl_shared::rpc::{
-    AggregatesParams, Code, Error, LatencyParams, PageParams, PlanIdParams, Preset, TapParams,
-    WatchParams,
+    AggregatesParams, Code, Error, HistoryParams, LatencyParams, LatencySlotsParams, PageParams,
+    PlanIdParams, Preset, TapParams, WatchParams,
 };
 use pipectl_shared::snapshot::{Event, Page};
 use serde::Deserialize;
@@ -127,6 +127,8 @@ async fn read_once(session: &Arc<Session>, call: Read, params: Value) -> Result<
         }
         Read::History => history(context, &parse(params)?),
         Read::Audit => audit(context, &parse(params)?).await,
+        Read::LatencySlots => latency_slots(context, &parse(params)?),
+        Read::Series => series(context, &parse(params)?).await,
         Read::StatsWatch
         | Read::StatsStop
         | Read::EventsWatch
@@ -178,6 +180,58 @@ fn latency(context: &Context, params: &LatencyParams) -> Result<Value, Error> {
         next: None,
         total: None
     }))
+}
+
+/// One stage's measure over time. What does not fit is left out at the old end; `total` says how many there are.
+fn latency_slots(context: &Context, params: &LatencySlotsParams) -> Result<Value, Error> {
+    let stage = params.stage.as_deref().unwrap_or("pipeline");
+    let measure = params.measure.as_deref().unwrap_or("end_to_end");
+    let found = context
+        .observer
+        .latency_slots(stage, measure, params.after_ms);
+    let mut rows = found.map_err(|known| {
+        let of_stage: Vec<_> = known.iter().filter(|(name, _)| name == stage).collect();
+        if of_stage.is_empty() {
+            let names = known.iter().map(|(name, _)| name.as_str());
+            return Error::new(
+                Code::InvalidParams,
+                format!("no stage is named {}", quote(stage)),
+            )
+            .hint(hint_names(stage, names));
+        }
+        let message = format!("{} has no measure {}", quote(stage), quote(measure));
+        Error::new(Code::InvalidParams, message).hint(hint_names(
+            measure,
+            of_stage.iter().map(|(_, measure)| *measure),
+        ))
+    })?;
+    let total = rows.len() as u64;
+    rows.reverse();
+    rows.truncate(documents::n_fitting(&rows));
+    rows.reverse();
+    Ok(json!(Page {
+        rows,
+        next: None,
+        total: Some(total)
+    }))
+}
+
+/// Figures over time, an hour where nothing else is asked for.
+async fn series(context: &Context, params: &HistoryParams) -> Result<Value, Error> {
+    const HOUR_MS: u64 = 3_600_000;
+    let to_ms = params.to_ms.unwrap_or_else(|| context.clock.now_ms());
+    let from_ms = params.from_ms.unwrap_or(to_ms.saturating_sub(HOUR_MS));
+    if from_ms > to_ms {
+        let message = format!("from_ms {from_ms} is after to_ms {to_ms}");
+        return Err(Error::new(Code::InvalidParams, message)
+            .hint("give the earlier instant as from_ms, in milliseconds since 1970"));
+    }
+    let n_points = match params.points {
+        0 => 600,
+        n => n as usize,
+    };
+    let history = context.observer.history(from_ms, to_ms, n_points).await;
+    Ok(json!(history))
 }
 
 /// Groups and consumers as of the last tick: their states are judged in one place only, the observer.

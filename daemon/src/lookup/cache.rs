@@ -18,11 +18,11 @@ use pipectl_shared::config;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::port::{Answer, Lookup, LookupError};
+use super::port::{Answer, Lookup, LookupError, Unknown};
 use crate::record::Fields;
 
 /// What a caller gets for one key: its fields, `None` where there is none, or why it is not known.
-pub type Found = Result<Option<Arc<Fields>>, String>;
+pub type Found = Result<Option<Arc<Fields>>, Unknown>;
 
 /// A load that somebody else has under way: `None` until its answer is there.
 type Awaited = watch::Receiver<Option<Found>>;
@@ -35,7 +35,8 @@ const REST: Backoff = Backoff {
     max: Duration::from_secs(5),
 };
 
-/// How long the error of a single key (wrong type) is remembered, so that a hot broken key is asked for once a second.
+/// How long the error of a single key (wrong type) is remembered for records that come first, so that a hot broken key is
+/// asked for once a second, and else once for each try.
 const KEY_ERROR_KEPT: Duration = Duration::from_secs(1);
 
 /// `cache_entries` counts profiles of up to this many bytes; a greater one takes as many places as it needs, so that
@@ -107,6 +108,13 @@ struct Rest {
     error: String,
 }
 
+/// Whether the remembered error of a key is an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Errors {
+    Remembered,
+    Forgotten,
+}
+
 /// Whether the lookup may be asked now.
 enum Leave {
     Ask,
@@ -151,6 +159,16 @@ impl Cache {
     /// One answer for each distinct key, with at most one call of the lookup (and one more for each caller that gave up
     /// while we waited for it). Cancel-safe: who waits for our load then loads for itself.
     pub async fn load_many(&self, keys: &[Bytes]) -> HashMap<Bytes, Found> {
+        self.answer(keys, Errors::Remembered).await
+    }
+
+    /// The same for records that are tried again: the remembered error of a key is no answer, else their tries would be
+    /// used up without anybody having looked.
+    pub async fn load_again(&self, keys: &[Bytes]) -> HashMap<Bytes, Found> {
+        self.answer(keys, Errors::Forgotten).await
+    }
+
+    async fn answer(&self, keys: &[Bytes], errors: Errors) -> HashMap<Bytes, Found> {
         let mut found = HashMap::with_capacity(keys.len());
         let mut open: HashSet<&Bytes> = HashSet::new();
         let now = Instant::now();
@@ -158,7 +176,7 @@ impl Cache {
             if found.contains_key(key) || open.contains(key) {
                 continue;
             }
-            match self.fresh(key, now) {
+            match self.fresh(key, errors, now) {
                 Some(answer) => {
                     found.insert(key.clone(), answer);
                 }
@@ -171,7 +189,7 @@ impl Cache {
         // Each round answers every key that we load ourselves, and every key whose loader answers; another round is
         // needed only for keys whose loader was dropped, and there we are the loader or somebody else is.
         while !open.is_empty() {
-            let (mine, theirs) = self.divide(&open, &mut found);
+            let (mine, theirs) = self.divide(&open, errors, &mut found);
             if !mine.keys.is_empty() {
                 // First our own, then waiting: two callers that want each other's keys cannot wait in a circle.
                 found.extend(self.fly(mine).await);
@@ -189,12 +207,13 @@ impl Cache {
     }
 
     /// The answer from memory, where it is still good. Counts.
-    fn fresh(&self, key: &Bytes, now: Instant) -> Option<Found> {
+    fn fresh(&self, key: &Bytes, errors: Errors, now: Instant) -> Option<Found> {
         let known = self.known.get(key)?;
         if let Some((error, since)) = &known.error
+            && errors == Errors::Remembered
             && now.duration_since(*since) < KEY_ERROR_KEPT
         {
-            return Some(self.old_or(&known, error, now));
+            return Some(self.old_or(&known, Unknown::Key(error.to_string()), now));
         }
         let (value, since) = known.value?;
         if now.duration_since(since) >= self.ttl_of(value.as_ref()) {
@@ -217,7 +236,7 @@ impl Cache {
     }
 
     /// The old value where it may be used, else the error. Counts.
-    fn old_or(&self, known: &Known, error: &str, now: Instant) -> Found {
+    fn old_or(&self, known: &Known, error: Unknown, now: Instant) -> Found {
         if let Some((value, since)) = &known.value
             && now.duration_since(*since)
                 < self.ttl_of(value.as_ref()).saturating_add(self.stale_ok)
@@ -226,7 +245,7 @@ impl Cache {
             return Ok(value.clone());
         }
         tick(&self.counters.errors);
-        Err(error.to_owned())
+        Err(error)
     }
 
     /// Which keys we load, and whose loads we wait for. Keys that became known in the meantime, and all keys that nobody
@@ -234,6 +253,7 @@ impl Cache {
     fn divide<'a>(
         &'a self,
         open: &HashSet<&Bytes>,
+        errors: Errors,
         found: &mut HashMap<Bytes, Found>,
     ) -> (Flight<'a>, Vec<(Bytes, Awaited)>) {
         let mut mine = Flight {
@@ -253,7 +273,7 @@ impl Cache {
             }
             // Again, and now under the lock: a load that ended since we looked has put its answer there before it left
             // `flights`, and loading the same key again right away is what a cache is there to prevent.
-            if let Some(answer) = self.fresh(key, now) {
+            if let Some(answer) = self.fresh(key, errors, now) {
                 found.insert((*key).clone(), answer);
                 continue;
             }
@@ -262,7 +282,10 @@ impl Cache {
                 Leave::Probe => mine.probes = true,
                 Leave::Rest(error) => {
                     let known = self.known.get(*key).unwrap_or_default();
-                    found.insert((*key).clone(), self.old_or(&known, error, now));
+                    found.insert(
+                        (*key).clone(),
+                        self.old_or(&known, Unknown::Away(error.clone()), now),
+                    );
                     continue;
                 }
             }
@@ -303,7 +326,11 @@ impl Cache {
             Err(LookupError(error)) => {
                 self.fails(&error, flight.probes, now);
                 let old = |key: &Bytes| {
-                    self.old_or(&self.known.get(key).unwrap_or_default(), &error, now)
+                    self.old_or(
+                        &self.known.get(key).unwrap_or_default(),
+                        Unknown::Away(error.clone()),
+                        now,
+                    )
                 };
                 flight
                     .keys
@@ -335,7 +362,7 @@ impl Cache {
             Err(LookupError(error)) => {
                 let mut known = self.known.get(&key).unwrap_or_default();
                 known.error = Some((Arc::from(error.as_str()), now));
-                let found = self.old_or(&known, &error, now);
+                let found = self.old_or(&known, Unknown::Key(error), now);
                 self.known.insert(key, known);
                 found
             }

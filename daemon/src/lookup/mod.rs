@@ -7,5 +7,5 @@ mod redis;
 
 pub use cache::{Cache, Found, Readings};
 pub use fixed::Fixed;
-pub use port::{Answer, Lookup, LookupError};
+pub use port::{Answer, Lookup, LookupError, Unknown};
 pub use redis::Profiles;

@@ -12,6 +12,17 @@ use crate::record::Fields;
 #[error("{0}")]
 pub struct LookupError(pub String);
 
+/// Why it is not known what a key holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// This key alone could not be read (it holds something else, or far too much): a fault of the record that names it.
+    #[error("{0}")]
+    Key(String),
+    /// The lookup does not answer, whatever the key: no fault of any record.
+    #[error("{0}")]
+    Away(String),
+}
+
 /// What became of one key: its fields, `None` where there is no such key, or why this key alone could not be read (it
 /// holds something else, or far too much).
 pub type Answer = Result<Option<Arc<Fields>>, LookupError>;

@@ -139,10 +139,10 @@ impl Lookup for Hashes {
 impl Hashes {
     fn answer(&self, answer: RedisResult<Value>) -> Answer {
         let hash = String::from_utf8_lossy(&self.hash);
-        let value =
-            answer.map_err(|error| LookupError(format!("read a profile at {hash}: {error}")))?;
+        let value = answer
+            .map_err(|error| LookupError(format!("read a profile at \"{hash}\": {error}")))?;
         let fields = fields(value)
-            .map_err(|what| LookupError(format!("read a profile at {hash}: {what}")))?;
+            .map_err(|what| LookupError(format!("read a profile at \"{hash}\": {what}")))?;
         // To Redis a hash without fields and no hash at all are the same.
         Ok((!fields.is_empty()).then(|| Arc::new(fields)))
     }

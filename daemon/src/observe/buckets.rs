@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use pipectl_shared::snapshot::Bucket;
 
 /// Edges: 10^(i/8) us for i in 0..=63; the last is 75 s, above the greatest value that is measured (60 s).
-const N_EDGES: usize = 64;
+pub(super) const N_EDGES: usize = 64;
 
 /// Bounds in microseconds, as values are compared, and in milliseconds, as they are told: with four significant digits,
 /// short on the wire and the same on every machine.
@@ -29,6 +29,11 @@ static EDGES: LazyLock<[(f64, f64); N_EDGES]> = LazyLock::new(|| {
 /// A value is in the first bucket whose bound is not below it. Values come with three significant digits, so one that
 /// lies within 0.1 % of a bound may be counted beyond it.
 pub(super) fn log_buckets(values: impl IntoIterator<Item = (u64, u64)>) -> Vec<Bucket> {
+    told(&log_counts(values))
+}
+
+/// The same before it is told: the count of every bucket.
+pub(super) fn log_counts(values: impl IntoIterator<Item = (u64, u64)>) -> [u64; N_EDGES] {
     let mut counts = [0u64; N_EDGES];
     for (us, count) in values {
         // Exact for the range in use: 60 s are 6e7 us.
@@ -37,10 +42,15 @@ pub(super) fn log_buckets(values: impl IntoIterator<Item = (u64, u64)>) -> Vec<B
             .min(N_EDGES - 1);
         counts[i] = counts[i].saturating_add(count);
     }
-    let all = EDGES.iter().zip(counts).filter(|(_, count)| *count > 0);
+    counts
+}
+
+/// Buckets with their bounds, empty ones left out.
+pub(super) fn told(counts: &[u64; N_EDGES]) -> Vec<Bucket> {
+    let all = EDGES.iter().zip(counts).filter(|(_, count)| **count > 0);
     all.map(|((_, le_ms), count)| Bucket {
         le_ms: *le_ms,
-        count,
+        count: *count,
     })
     .collect()
 }

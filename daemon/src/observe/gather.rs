@@ -13,6 +13,7 @@ use super::history::LastSecond;
 use super::probe::{Answers, Due};
 use super::progress::Progress;
 use super::rates::Readings;
+use super::slots::Slot;
 use super::{Shared, host};
 use crate::clock::Clock;
 use crate::runtime::{Handle, StageMeter};
@@ -167,16 +168,27 @@ impl Gather {
             .iter()
             .map(|s| (s.in_rate.last_per_s(at), s.out_rate.last_per_s(at)))
             .collect();
-        let latency = {
+        let now_ms = self.clock.now_ms();
+        let (latency, closed) = {
             let mut windows = self
                 .shared
                 .windows
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            windows.tick(self.handle.stages.iter().map(|s| &*s.meter));
-            windows.view(None)
-        }
-        .rows(false);
+            let is_over = windows.tick(self.handle.stages.iter().map(|s| &*s.meter));
+            let closed = is_over.then(|| windows.last_closed());
+            (windows.view(None), closed)
+        };
+        let latency = latency.rows(false);
+        let slot = closed.map(|closed| Slot::of(now_ms, &closed));
+        let slots_bytes = {
+            let slots = self.shared.slots.lock();
+            let mut slots = slots.unwrap_or_else(PoisonError::into_inner);
+            if let Some(slot) = slot {
+                slots.push(slot);
+            }
+            slots.bytes()
+        };
         // A reading that is late (a file system that hangs) is no reading.
         let host = self
             .host
@@ -185,7 +197,7 @@ impl Gather {
         let host = host.map_or_else(host::Reading::default, |(_, reading)| reading.clone());
         let facts = Facts {
             seq,
-            now_ms: self.clock.now_ms(),
+            now_ms,
             uptime: at,
             fixed: Arc::clone(&self.fixed),
             draining: self.handle.is_draining(),
@@ -206,7 +218,8 @@ impl Gather {
                 .rings
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .bytes(),
+                .bytes()
+                + slots_bytes,
             events: Vec::new(),
             alerts: Vec::new(),
         };

@@ -6,11 +6,11 @@
 //! Values are 32-bit floats: seven digits are more than a chart shows. Not-a-number stands for unknown inside; outside it
 //! is `None`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(super) use pipectl_shared::snapshot::History;
 use pipectl_shared::snapshot::Snapshot;
-use serde::Serialize;
 
 /// Series at most.
 pub(super) const N_SERIES: usize = 320;
@@ -20,17 +20,6 @@ const N_VALUES: usize = 60_000;
 const N_SERIES_ANSWER: usize = 1_000;
 /// The furthest back that is looked, milliseconds: files are kept for 7 days.
 const REACH_MS: u64 = 8 * 86_400_000;
-
-/// Figures of a span of time.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct History {
-    /// End of each point, milliseconds since 1970, ascending; where the daemon was down there are none.
-    pub ts_ms: Vec<u64>,
-    /// Width of a point in milliseconds.
-    pub step_ms: u64,
-    /// By name: `in_per_s`, ... of the pipeline, `stage.<name>.lag`, ... of a stage. As long as `ts_ms`; `None` = unknown.
-    pub series: BTreeMap<String, Vec<Option<f64>>>,
-}
 
 /// One row on its way to a file.
 #[derive(Debug, Clone, PartialEq)]

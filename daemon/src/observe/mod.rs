@@ -20,6 +20,7 @@ mod rates;
 mod rings;
 mod rules;
 mod sampler;
+mod slots;
 mod spill;
 mod text;
 mod window;
@@ -38,10 +39,9 @@ mod sampler_tests;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pipectl_shared::snapshot::{Latency, Snapshot};
+use pipectl_shared::snapshot::{History, Latency, LatencySlot, Snapshot};
 use tokio::sync::watch;
 
-pub use history::History;
 pub use ledger::{ledger_document, stage_ledger};
 pub use sampler::{Inputs, Sampler};
 
@@ -55,11 +55,12 @@ pub struct Observer {
     shared: Arc<Shared>,
 }
 
-/// What the sampler writes and the observer reads beside the Snapshot. Both locks are held for microseconds: merging,
+/// What the sampler writes and the observer reads beside the Snapshot. The locks are held for microseconds: merging,
 /// encoding and reading files happen without them.
 struct Shared {
     windows: Mutex<window::Windows>,
     rings: Mutex<rings::Rings>,
+    slots: Mutex<slots::Slots>,
     spill_dir: PathBuf,
 }
 
@@ -93,9 +94,12 @@ impl Observer {
     fn start(fixed: Fixed, parts: Parts) -> (Self, Sampler) {
         let names = history::names(fixed.stages.iter().map(|s| s.name.as_str()));
         let stages = fixed.stages.iter().map(|s| (s.name.clone(), s.terminal));
+        let series = window::series(fixed.stages.iter().map(|s| (s.name.as_str(), s.terminal)));
+        let rings = rings::Rings::new(names);
         let shared = Arc::new(Shared {
             windows: Mutex::new(window::Windows::new(stages)),
-            rings: Mutex::new(rings::Rings::new(names)),
+            slots: Mutex::new(slots::Slots::new(series, rings.bytes_max())),
+            rings: Mutex::new(rings),
             spill_dir: parts.data.join("history"),
         });
         let (sender, latest) = watch::channel(Arc::default());
@@ -124,6 +128,23 @@ impl Observer {
             .unwrap_or_else(PoisonError::into_inner)
             .view(stage);
         view.rows(true)
+    }
+
+    /// Latency by slots of 5 s that ended after `after_ms` (milliseconds since 1970), oldest first, at most those of the last
+    /// hour. `stage` may be `pipeline`.
+    ///
+    /// # Errors
+    /// The stages and measures there are, when this is none of them.
+    pub fn latency_slots(
+        &self,
+        stage: &str,
+        measure: &str,
+        after_ms: u64,
+    ) -> Result<Vec<LatencySlot>, Vec<(String, &'static str)>> {
+        let slots = self.shared.slots.lock();
+        let slots = slots.unwrap_or_else(PoisonError::into_inner);
+        let told = slots.told(stage, measure, after_ms);
+        told.ok_or_else(|| slots.series().to_vec())
     }
 
     /// Figures from `from_ms` to `to_ms` (milliseconds since 1970, both included) in at most `n_points_max` points of equal

@@ -164,6 +164,11 @@ impl Rings {
         self.fine.bytes() + self.coarse.bytes()
     }
 
+    /// Bytes in use once both rings are full.
+    pub(super) fn bytes_max(&self) -> u64 {
+        ((FINE + COARSE) * (8 + 4 * self.names.len())) as u64
+    }
+
     /// Time of the first row in memory.
     pub(super) fn first_ms(&self) -> Option<u64> {
         let firsts = [self.coarse.ts_ms.front(), self.fine.ts_ms.front()];

@@ -3,7 +3,7 @@
 //! The open slot is dense (four histograms, 4 x 70 KiB a stage); a closed one keeps only the values that occurred, 8 bytes
 //! each. A stage whose values spread over 2,000 distinct ones (three digits) costs 4 x 70 KiB + 11 x 4 x 16 KiB = 1 MiB;
 //! the bound, with every one of the 17,408 distinct values in every slot, is 6.4 MiB. Fed by the sampler; read by
-//! `Observer::latency` too.
+//! `Observer::latency` too. What happens to closed slots after the minute is `slots`' business.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::buckets;
 use crate::runtime::{GREATEST_US, LEAST_US, Latencies, Measure, StageMeter};
 
 /// Ticks (seconds) a slot.
-const SLOT_TICKS: u32 = 5;
+pub(super) const SLOT_TICKS: u32 = 5;
 /// Closed slots kept; with the open one they are the last 55 to 60 s.
 const CLOSED: usize = 11;
 /// Quiet ticks after which a meter that counts nothing is not drained any more: draining clears 280 KiB.
@@ -62,6 +62,45 @@ impl Sparse {
 
 type Slot = Arc<[Sparse; 4]>;
 
+/// A closed slot of every stage, with whether the stage is terminal.
+pub(super) struct Closed(Vec<(bool, Slot)>);
+
+impl Closed {
+    /// Per stage and measure, in the order of `View::rows`: values and counts, ascending, and how many were out of range.
+    pub(super) fn rows(&self) -> Vec<(Vec<(u32, u32)>, u64)> {
+        let mut rows = Vec::new();
+        let (mut whole, mut whole_out) = (Vec::new(), 0);
+        for (terminal, slot) in &self.0 {
+            for (i, sparse) in slot.iter().enumerate() {
+                if i == END_TO_END && !terminal {
+                    continue;
+                }
+                rows.push((sparse.values.clone(), sparse.out_of_range));
+                if i == END_TO_END {
+                    whole.extend_from_slice(&sparse.values);
+                    whole_out += sparse.out_of_range;
+                }
+            }
+        }
+        whole.sort_unstable();
+        rows.push((whole, whole_out));
+        rows
+    }
+}
+
+/// Names of the rows that `Closed::rows` gives, in its order: stage and measure.
+pub(super) fn series<'a>(
+    stages: impl IntoIterator<Item = (&'a str, bool)>,
+) -> Vec<(String, &'static str)> {
+    let mut names = Vec::new();
+    for (stage, terminal) in stages {
+        let n = if terminal { MEASURES.len() } else { END_TO_END };
+        names.extend(MEASURES[..n].iter().map(|m| (stage.to_owned(), *m)));
+    }
+    names.push((PIPELINE.to_owned(), MEASURES[END_TO_END]));
+    names
+}
+
 /// One stage's last minute.
 struct StageWindow {
     name: String,
@@ -98,18 +137,30 @@ impl Windows {
         Self { stages, ticks: 0 }
     }
 
-    /// Once a tick: takes what the meters recorded since, and closes the slot every fifth time.
-    pub(super) fn tick<'a>(&mut self, meters: impl IntoIterator<Item = &'a StageMeter>) {
+    /// Once a tick: takes what the meters recorded since, and closes the slot every fifth time; says whether it did.
+    pub(super) fn tick<'a>(&mut self, meters: impl IntoIterator<Item = &'a StageMeter>) -> bool {
         for (stage, meter) in self.stages.iter_mut().zip(meters) {
             stage.drain(meter);
         }
         self.ticks += 1;
-        if self.ticks == SLOT_TICKS {
+        let is_over = self.ticks == SLOT_TICKS;
+        if is_over {
             self.ticks = 0;
             for stage in &mut self.stages {
                 stage.close();
             }
         }
+        is_over
+    }
+
+    /// The slot that was closed last, of every stage; none before the first.
+    pub(super) fn last_closed(&self) -> Closed {
+        let stages = self.stages.iter();
+        Closed(
+            stages
+                .filter_map(|s| Some((s.terminal, Arc::clone(s.closed.back()?))))
+                .collect(),
+        )
     }
 
     /// What is needed to merge, taken under the caller's lock: merging and encoding happen without it.

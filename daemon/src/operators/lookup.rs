@@ -88,10 +88,18 @@ impl Operator for Lookup {
                 Flow::Next
             }
             Some(Err(error)) => self.failed(&need.key, error),
-            None => self.failed(
-                &need.key,
-                "not loaded, because the key was not in the record as the stage read it; look it up in a later stage",
-            ),
+            None => match loaded.away.get(&self.lookup) {
+                // No fault of the record: it is not even named, so that the stage has one reason for all of them.
+                Some(why) => Flow::Failed(Failure {
+                    class: Class::Fatal,
+                    reason: "lookup_away",
+                    error: format!("lookup of field {} is away: {why}", quoted(self.key.as_bytes())),
+                }),
+                None => self.failed(
+                    &need.key,
+                    "not loaded, because the key was not in the record as the stage read it; look it up in a later stage",
+                ),
+            },
         }
     }
 }
@@ -220,6 +228,28 @@ mod tests {
                 "look up \"u4\" of field \"user_id\": not loaded, because the key was not in the record as the stage \
                  read it; look it up in a later stage",
             ),
+        );
+    }
+
+    #[test]
+    fn a_lookup_that_is_away_is_no_fault_of_the_record() {
+        let mut loaded = Loaded::default();
+        loaded.values.insert(need("u1"), Ok(None));
+        loaded.away.insert(3, "connection refused".into());
+        let apply = |key: &'static [u8]| {
+            let mut work = record(&[("user_id", key)]);
+            lookup().apply(&mut work, &loaded, &mut Effects::default())
+        };
+        assert_eq!(apply(b"u1"), Flow::Next, "memory answers");
+        let Flow::Failed(failure) = apply(b"u2") else {
+            panic!("it has no profile")
+        };
+        assert_eq!(
+            (failure.class, &failure.error[..]),
+            (
+                Class::Fatal,
+                "lookup of field \"user_id\" is away: connection refused"
+            )
         );
     }
 

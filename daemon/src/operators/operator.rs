@@ -37,8 +37,10 @@ pub struct Need {
 /// What was loaded for a batch.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
-    /// By need. `Ok(None)` = there is no such key; `Err` = the lookup failed and no old value may be used.
+    /// By need. `Ok(None)` = there is no such key; `Err` = this key cannot be read and no old value may be used.
     pub values: HashMap<Need, Result<Option<Arc<Fields>>, String>>,
+    /// Lookups that do not answer, with why, by [`Need::lookup`]. What of theirs no memory answers is not in `values`.
+    pub away: HashMap<usize, String>,
 }
 
 /// What an operator is built from.

@@ -1,11 +1,9 @@
 //! Loads what the operators of a stage need from its lookups, each behind its cache. Shared by the stage's workers.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use pipectl_shared::config;
 
-use crate::lookup::Cache;
+use crate::lookup::{Cache, Unknown};
 use crate::operators::{Loaded, Need};
 use crate::world::World;
 
@@ -25,8 +23,9 @@ impl Loader {
         }
     }
 
-    /// Loads every need, one trip per lookup. Cancel-safe: a dropped load is done again.
-    pub(super) async fn load(&self, needs: &[Need]) -> Loaded {
+    /// Loads every need, one trip per lookup; `again` for records that were tried before. Cancel-safe: a dropped load is
+    /// done again.
+    pub(super) async fn load(&self, needs: &[Need], again: bool) -> Loaded {
         let mut loaded = Loaded::default();
         for (lookup, cache) in self.caches.iter().enumerate() {
             let mut keys: Vec<Bytes> = needs
@@ -39,19 +38,32 @@ impl Loader {
             if keys.is_empty() {
                 continue;
             }
-            for (key, found) in cache.load_many(&keys).await {
-                loaded.values.insert(Need { lookup, key }, found);
+            let found = if again {
+                cache.load_again(&keys).await
+            } else {
+                cache.load_many(&keys).await
+            };
+            for (key, found) in found {
+                let value = match found {
+                    Ok(value) => Ok(value),
+                    Err(Unknown::Key(error)) => Err(error),
+                    Err(Unknown::Away(why)) => {
+                        loaded.away.insert(lookup, why);
+                        continue;
+                    }
+                };
+                loaded.values.insert(Need { lookup, key }, value);
             }
         }
         loaded
     }
 
-    /// Every need answered with the same error.
-    pub(super) fn failed(needs: &[Need], error: &str) -> Loaded {
-        let values: HashMap<_, _> = needs
-            .iter()
-            .map(|need| (need.clone(), Err(error.to_owned())))
-            .collect();
-        Loaded { values }
+    /// What is known when no lookup has answered.
+    pub(super) fn away(needs: &[Need], why: &str) -> Loaded {
+        let lookups = needs.iter().map(|need| (need.lookup, why.to_owned()));
+        Loaded {
+            away: lookups.collect(),
+            ..Loaded::default()
+        }
     }
 }

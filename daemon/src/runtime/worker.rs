@@ -6,11 +6,13 @@
 //! Owned by the stage's supervisor; ends when `stop` is cancelled (after finishing what it holds) or when it is aborted at
 //! the end of the grace period (then its entries stay pending and are found again). Blocks on the store only.
 //!
-//! Past 500 lines because the loop and everything that can interrupt it are to be read as one; what a record becomes, the
-//! commit and what is shown have files of their own beside it.
+//! Past 500 lines because the loop and everything that can interrupt it are to be read as one; lookups, quarantine, what a
+//! record becomes, the commit and what is shown have files of their own beside it.
 
 mod commit;
+mod lookups;
 mod outcome;
+mod quarantine;
 mod shown;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,6 +27,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::lookups::Away;
+use self::quarantine::ALONE_FROM;
 use super::chain::{Chain, Ended};
 use super::handle::{Handed, Order, StageHandle, WorkerView};
 use super::loader::Loader;
@@ -47,9 +51,6 @@ const STORE_BACKOFF: Backoff = Backoff {
     min: Duration::from_millis(50),
     max: Duration::from_secs(2),
 };
-/// Deliveries without a result after which an entry is worked alone, with a failed try booked before: if it takes the
-/// process down, that is known at the next start.
-const ALONE_FROM: u64 = 3;
 /// Bytes of one commit: a script's arguments are held in memory twice, and the server is busy for as long.
 const COMMIT_BYTES: u64 = 4 << 20;
 
@@ -295,7 +296,7 @@ impl Worker {
             if entry.not_before_ms > now_ms && !now_at_once {
                 let due = Instant::now() + Duration::from_millis(entry.not_before_ms - now_ms);
                 waiting.insert((due, entry.record.id), Waiting { entry, first_ms });
-            } else if entry.deliveries >= ALONE_FROM && entry.failures == 0 {
+            } else if entry.deliveries >= ALONE_FROM {
                 fates.extend(self.alone(lane, entry, first_ms, waiting, random).await?);
             } else {
                 together.push((entry, first_ms));
@@ -303,46 +304,6 @@ impl Worker {
         }
         fates.extend(self.work(lane, together, true, waiting, random).await?);
         Ok(fates)
-    }
-
-    /// Quarantine: books a failed try first, so that an entry that takes the process down is counted as such.
-    async fn alone(
-        &mut self,
-        lane: &mut Lane,
-        mut entry: Delivered,
-        first_ms: u64,
-        waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
-        random: &mut SmallRng,
-    ) -> Result<Fates, StoreError> {
-        let error = format!(
-            "delivered {} times without a result; worked alone",
-            entry.deliveries
-        );
-        self.world.journal.tell(
-            Level::Warning,
-            "entry.quarantined",
-            Some(&self.settings.name),
-            format!("entry {}: {error}", entry.record.id),
-        );
-        let outcome = Outcome::Retry {
-            not_before_ms: 0,
-            failures: 1,
-            first_ms,
-            error,
-        };
-        let booking = Commit {
-            consumer: Arc::clone(&self.consumer),
-            entries: vec![Settle {
-                id: entry.record.id,
-                event_id: None,
-                outcome,
-            }],
-            repeated: true,
-        };
-        self.commit(lane, booking, random).await?;
-        entry.failures = 1;
-        self.work(lane, vec![(entry, first_ms)], true, waiting, random)
-            .await
     }
 
     async fn sweep(
@@ -445,7 +406,8 @@ impl Worker {
         result
     }
 
-    /// Works a batch to its end: loads, applies, commits. Entries that failed join `waiting`.
+    /// Works a batch to its end: loads, applies, commits. Entries that failed join `waiting`; those that wait for a lookup
+    /// stay in its hand and are worked when it is back.
     async fn work(
         &mut self,
         lane: &mut Lane,
@@ -464,66 +426,52 @@ impl Worker {
         );
         self.hold(&entries);
         self.pass(Point::AfterRead).await;
-        self.show("working", None);
-        let loaded = self.load(lane, &entries).await?;
 
         let mut fates = Vec::with_capacity(entries.len());
-        let mut part = Vec::new();
-        let mut bytes = 0;
-        let mut entries = entries.into_iter().peekable();
-        while let Some((entry, first_ms)) = entries.next() {
-            let ended = self.chain.run(&entry.record, &loaded);
-            bytes += entry.record.size();
-            let settle = self.settle(&entry, first_ms, ended, random);
-            part.push((settle, entry, first_ms));
-            let full = part.len() == self.settings.batch || bytes >= COMMIT_BYTES;
-            if full || entries.peek().is_none() {
-                fates.extend(
-                    self.commit_part(
-                        lane,
-                        std::mem::take(&mut part),
-                        repeated,
-                        waiting,
-                        random,
-                        &timing,
-                    )
-                    .await?,
-                );
-                bytes = 0;
+        let mut open = entries;
+        let mut away = Away::default();
+        while !open.is_empty() {
+            self.show("working", None);
+            let again = repeated || away.n_tries > 0;
+            let loaded = self.load(lane, &open, again).await?;
+            let mut left = Vec::new();
+            let mut part = Vec::new();
+            let mut bytes = 0;
+            let mut entries = open.into_iter().peekable();
+            while let Some((entry, first_ms)) = entries.next() {
+                match self.chain.run(&entry.record, &loaded) {
+                    Ended::Failed(failure) if failure.class == Class::Fatal => {
+                        away.why = failure.error;
+                        left.push((entry, first_ms));
+                    }
+                    ended => {
+                        bytes += entry.record.size();
+                        let settle = self.settle(&entry, first_ms, ended, random);
+                        part.push((settle, entry, first_ms));
+                    }
+                }
+                let full = part.len() == self.settings.batch || bytes >= COMMIT_BYTES;
+                if full || (entries.peek().is_none() && !part.is_empty()) {
+                    fates.extend(
+                        self.commit_part(
+                            lane,
+                            std::mem::take(&mut part),
+                            again,
+                            waiting,
+                            random,
+                            &timing,
+                        )
+                        .await?,
+                    );
+                    bytes = 0;
+                }
             }
+            open = self
+                .wait_for_lookup(lane, left, &mut away, waiting, &mut fates, random)
+                .await?;
         }
         self.release();
         Ok(fates)
-    }
-
-    /// Loads what the chain needs, with heartbeats while it lasts and never beyond the stage's timeout.
-    async fn load(
-        &mut self,
-        lane: &mut Lane,
-        entries: &[(Delivered, u64)],
-    ) -> Result<crate::operators::Loaded, StoreError> {
-        let mut needs = Vec::new();
-        for (entry, _) in entries {
-            self.chain.needs(&entry.record, &mut needs);
-        }
-        if needs.is_empty() {
-            return Ok(crate::operators::Loaded::default());
-        }
-        let ids: Vec<EntryId> = entries.iter().map(|(entry, _)| entry.record.id).collect();
-        let beat = self.settings.claim_after / 3;
-        let loading = timeout(self.settings.timeout, self.loader.load(&needs));
-        tokio::pin!(loading);
-        loop {
-            tokio::select! {
-                biased;
-                loaded = &mut loading => {
-                    return Ok(loaded.unwrap_or_else(|_| Loader::failed(&needs, &format!("no answer within {:?}", self.settings.timeout))));
-                }
-                () = tokio::time::sleep(beat) => {
-                    lane.writer.keep(&ids).await?;
-                }
-            }
-        }
     }
 
     /// Shows why it waits, mends a missing group, and waits with back-off.
@@ -579,3 +527,6 @@ fn hash(text: &str) -> u64 {
 
 /// Kept here so that the type of the pause switch is said once.
 pub(super) type Paused = watch::Receiver<bool>;
+
+#[cfg(test)]
+mod tests;

@@ -251,7 +251,6 @@ fn a_key_that_becomes_another_type_stops_the_stage_by_name_and_nothing_is_lost()
     assert_eq!(status["healthy"], false, "{status}");
     assert_eq!(status["state"], "failed", "{status}");
 
-    server.cli(&["DEL", key]);
     server.cli(&["RENAME", "kept", key]);
     house.wait_healthy();
     let ledger = house.settled();

@@ -140,7 +140,7 @@ fn doors_shed_load_before_redis_is_full_and_take_it_again_after() {
 }
 
 #[test]
-fn out_of_memory_stops_what_forwards_and_not_what_frees_and_loses_nothing() {
+fn hole_02_out_of_memory_stops_what_forwards_and_not_what_frees_and_loses_nothing() {
     let mut house = House::new(QUIET);
     house.set("retention.keep=1s").start();
     house.wait_healthy();

@@ -248,8 +248,7 @@ fn a_backlog_is_told_rightly_after_its_server_and_its_daemon_restarted() {
     house.wait_healthy();
     house.add_events(0, 1_000);
     house.settled();
-    house.json(&["pause", "enrich"]);
-    wait_for_pause(&house);
+    house.pause("enrich");
     house.add_events(1_000, 1_000 + N);
     kill_redis(&house);
     wait_for_backlog(&house, N);
@@ -273,19 +272,11 @@ fn a_backlog_is_told_rightly_after_its_server_and_its_daemon_restarted() {
     assert_eq!(house.json(&["aggregates"])["total_count"], 1_000 + N);
 
     // A long past and a short backlog: the wrong lag is the whole past.
-    house.json(&["pause", "enrich"]);
-    wait_for_pause(&house);
+    house.pause("enrich");
     house.add_events(1_000 + N, 1_100 + N);
     kill_redis(&house);
     let ledger = wait_for_backlog(&house, 100);
     assert_eq!(ledger["estimated"], false, "{ledger}");
-}
-
-fn wait_for_pause(house: &House) {
-    wait_for("the pause", || {
-        let shown = stage_of(house, "enrich");
-        (shown["state"] == "paused" && shown["pending"] == 0).then_some(())
-    });
 }
 
 fn kill_redis(house: &House) {

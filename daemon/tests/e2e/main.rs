@@ -15,10 +15,12 @@ mod needs;
 
 mod access_log;
 mod bad_start;
+mod console;
 mod control;
 mod first_run;
 mod foreign_redis;
 mod full;
+mod holes;
 mod hostile;
 mod kills;
 mod life;

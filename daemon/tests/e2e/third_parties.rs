@@ -86,7 +86,7 @@ fn trimmed_while_pending_is_lost_and_named_by_a_claim() {
 }
 
 #[test]
-fn trimmed_while_pending_is_lost_and_named_by_the_sweep() {
+fn hole_06_trimmed_while_pending_is_lost_and_named_by_the_sweep() {
     let house = house_that(&["stage.enrich.claim_after=1s", "stage.enrich.timeout=500ms"]);
     let load = load(&house);
     let ids = house.ghost_and(0, 40, "redis.call('XDEL', KEYS[1], unpack(ids))");
@@ -339,7 +339,7 @@ fn all_applied(house: &House, load: Load) {
 }
 
 #[test]
-fn a_group_set_back_under_load_counts_nothing_twice() {
+fn hole_05_a_group_set_back_under_load_counts_nothing_twice() {
     // Without the id window: what keeps it exact is the settled mark alone.
     let house = house_that(&["event.dedupe.window=0s"]);
     let load = load(&house);
@@ -470,7 +470,7 @@ fn our_own_consumers_deleted_under_load_double_nothing() {
 }
 
 #[test]
-fn a_foreign_acknowledgement_is_told_and_its_effects_are_dropped() {
+fn hole_04_a_foreign_acknowledgement_is_an_alarm_and_its_effects_are_dropped() {
     let house = house_that(&["stage.enrich.workers=1", "stage.enrich.claim_after=10m"]);
     let worker = wait_for("a worker", || house.workers("enrich").first().cloned());
     house.json(&["x-fault", "park", &worker, "before_commit"]);

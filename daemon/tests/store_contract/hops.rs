@@ -117,25 +117,6 @@ pub(crate) async fn two_stages_on_the_source_both_see_every_entry(backend: &dyn 
     );
 }
 
-pub(crate) async fn effects_and_children_of_a_refused_entry_do_not_happen(backend: &dyn Backend) {
-    let bench = Bench::new(backend, chain()).await;
-    bench.add(0, 2).await;
-    let (mut one, mut two) = (bench.hands(0, "one").await, bench.hands(1, "two").await);
-    let ids = one.read_ids(9).await;
-    bench.meddler.ack(SOURCE, GROUP, &ids[..1]).await;
-    one.commit(
-        ids.iter()
-            .map(|id| settle(*id, emits(vec![event(0); 2])))
-            .collect(),
-    )
-    .await;
-    assert_eq!(two.read(9).await.len(), 2);
-    assert_eq!(
-        bench.ledger().await,
-        "accepted 2, spawned 1, pending 2, unaccounted 1"
-    );
-}
-
 pub(crate) async fn an_entry_redriven_between_stages_does_not_pass_the_first_again(
     backend: &dyn Backend,
 ) {

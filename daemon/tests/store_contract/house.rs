@@ -277,54 +277,6 @@ pub(crate) async fn dead_letters_come_newest_first_in_pages(backend: &dyn Backen
     assert_eq!(found, ids.iter().rev().copied().collect::<Vec<_>>());
 }
 
-pub(crate) async fn the_janitor_keeps_what_anyone_still_needs(backend: &dyn Backend) {
-    let bench = Bench::new(backend, counting()).await;
-    bench.add(0, 600).await;
-    let mut one = bench.hands(0, "one").await;
-    let ids = one.read_ids(500).await;
-    one.commit(ids[..450].iter().map(|id| settle(*id, counted())).collect())
-        .await;
-    let length = async || bench.admin.depth().await.expect("depth").stages[0].length;
-    // A third party's group has read nothing.
-    bench
-        .meddler
-        .create_group(SOURCE, "tool", EntryId::MIN)
-        .await;
-    assert_eq!(
-        bench.admin.janitor(Duration::ZERO, Duration::ZERO).await,
-        Ok(Swept::default())
-    );
-    assert_eq!(length().await, 600);
-    bench.meddler.destroy_group(SOURCE, "tool").await;
-    // Everything is younger than an hour.
-    assert_eq!(
-        bench.admin.janitor(HOUR, Duration::ZERO).await,
-        Ok(Swept::default())
-    );
-    // The rest goes up to the oldest pending one; a server may trim whole blocks only.
-    bench
-        .meddler
-        .age(SOURCE, GROUP, Duration::from_secs(1))
-        .await;
-    let swept = bench
-        .admin
-        .janitor(Duration::ZERO, Duration::ZERO)
-        .await
-        .expect("janitor");
-    assert!((200..=450).contains(&swept.trimmed), "{swept:?}");
-    assert_eq!(length().await, 600 - swept.trimmed);
-    assert_eq!(
-        bench.ledger().await,
-        "accepted 600, applied 450, pending 50, undelivered 100"
-    );
-    let backlog = one
-        .reader
-        .backlog(EntryId::MIN, 500)
-        .await
-        .expect("backlog");
-    assert_eq!((backlog.entries.len(), backlog.lost.len()), (50, 0));
-}
-
 pub(crate) async fn entries_trimmed_unread_are_booked_as_lost_once(backend: &dyn Backend) {
     let bench = Bench::new(backend, counting()).await;
     bench.add(0, 10).await;
@@ -413,25 +365,6 @@ pub(crate) async fn young_dead_letters_are_kept(backend: &dyn Backend) {
         1
     );
     assert_eq!(bench.ledger().await, "accepted 1, dead 1");
-}
-
-pub(crate) async fn only_a_consumer_that_holds_nothing_is_retired(backend: &dyn Backend) {
-    let bench = Bench::new(backend, counting()).await;
-    bench.add(0, 2).await;
-    let mut one = bench.hands(0, "one").await;
-    let ids = one.read_ids(9).await;
-    assert_eq!(bench.admin.retire(0, "one").await, Ok(2));
-    let consumers = bench.admin.consumers(0).await.expect("consumers");
-    let told: Vec<_> = consumers
-        .iter()
-        .map(|c| (&c.name[..], c.pending, c.oldest))
-        .collect();
-    assert_eq!(told, [(&b"one"[..], 2, Some(ids[0]))]);
-    one.commit(ids.iter().map(|id| settle(*id, counted())).collect())
-        .await;
-    assert_eq!(bench.admin.retire(0, "one").await, Ok(0));
-    assert_eq!(bench.admin.retire(0, "nobody").await, Ok(0));
-    assert_eq!(bench.admin.consumers(0).await, Ok(vec![]));
 }
 
 pub(crate) async fn pending_entries_are_listed_by_holder_age_and_page(backend: &dyn Backend) {

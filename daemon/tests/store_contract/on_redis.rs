@@ -38,6 +38,11 @@ impl RedisBackend {
             meddler: RedisMeddler::new(server, Some(proxy)).await,
         }
     }
+
+    /// Runs redis-cli against its server; what it printed.
+    pub(crate) async fn cli(&self, args: &[&str]) -> String {
+        self.meddler.cli(args).await
+    }
 }
 
 #[async_trait]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pipelined::record::EntryId;
-use pipelined::store::{Batch, Code, PendingQuery};
+use pipelined::store::{Batch, PendingQuery};
 
 use super::harness::*;
 
@@ -42,37 +42,6 @@ pub(crate) async fn a_backlog_is_ones_own_and_comes_in_pages(backend: &dyn Backe
     );
 }
 
-pub(crate) async fn an_entry_trimmed_while_pending_is_lost_once(backend: &dyn Backend) {
-    let bench = Bench::new(backend, counting()).await;
-    let ids = bench.add(0, 3).await;
-    let mut one = bench.hands(0, "one").await;
-    one.read(9).await;
-    one.commit(vec![settle(ids[0], failed(1))]).await;
-    bench.meddler.trim_below(SOURCE, ids[1]).await;
-    bench.meddler.del(SOURCE, &ids[1..2]).await;
-    let batch = one.reader.backlog(EntryId::MIN, 9).await.expect("backlog");
-    assert_eq!(
-        (batch.lost.clone(), ids_of(&batch)),
-        (ids[..2].to_vec(), ids[2..].to_vec())
-    );
-    assert_eq!(bench.ledger().await, "accepted 3, lost 2, pending 1");
-    let again = one.reader.backlog(EntryId::MIN, 9).await.expect("backlog");
-    assert_eq!(again.lost, []);
-    let rows = bench
-        .admin
-        .dead(EntryId::MAX, 9)
-        .await
-        .expect("dead letters");
-    let told: Vec<_> = rows
-        .iter()
-        .map(|row| (row.origin_id, &row.reason[..], row.counts, row.tries))
-        .collect();
-    assert_eq!(
-        told,
-        [(ids[1], "trimmed", false, 0), (ids[0], "trimmed", false, 2)]
-    );
-}
-
 pub(crate) async fn an_entry_trimmed_between_read_and_commit_is_applied(backend: &dyn Backend) {
     let bench = Bench::new(backend, counting()).await;
     bench.add(0, 2).await;
@@ -82,35 +51,6 @@ pub(crate) async fn an_entry_trimmed_between_read_and_commit_is_applied(backend:
     let batch = ids.iter().map(|id| settle(*id, counted())).collect();
     assert_eq!(one.commit(batch).await, []);
     assert_eq!(bench.ledger().await, "accepted 2, applied 2");
-}
-
-pub(crate) async fn a_sweep_takes_idle_entries_of_others_only(backend: &dyn Backend) {
-    let bench = Bench::new(backend, counting()).await;
-    bench.add(0, 2).await;
-    let (mut one, mut two) = (bench.hands(0, "one").await, bench.hands(0, "two").await);
-    let old = one.read_ids(1).await;
-    two.read(1).await;
-    bench.meddler.age(SOURCE, GROUP, 2 * HOUR).await;
-    bench.add(2, 3).await;
-    one.read(1).await;
-    let swept = two
-        .writer
-        .sweep(HOUR, EntryId::MIN, 9)
-        .await
-        .expect("sweep");
-    assert_eq!((ids_of(&swept), swept.next), (old.clone(), None));
-    assert_eq!(swept.entries[0].record.fields, event(0));
-    assert!(swept.entries[0].deliveries >= 2);
-    // It is young now, and the sweeper's own.
-    assert_eq!(
-        one.writer
-            .sweep(HOUR, EntryId::MIN, 9)
-            .await
-            .map(|b| ids_of(&b))
-            .map(|b| b.contains(&old[0])),
-        Ok(false)
-    );
-    assert_eq!(two.repeat(vec![settle(old[0], counted())]).await, []);
 }
 
 pub(crate) async fn a_sweep_passes_over_entries_in_back_off(backend: &dyn Backend) {
@@ -155,30 +95,6 @@ pub(crate) async fn a_sweep_goes_on_page_by_page(backend: &dyn Backend) {
         after = next;
     }
     assert_eq!((found, n_pages), (ids, 3));
-}
-
-pub(crate) async fn sweep_and_claim_book_what_is_gone_as_lost(backend: &dyn Backend) {
-    let bench = Bench::new(backend, counting()).await;
-    let ids = bench.add(0, 4).await;
-    bench.hands(0, "one").await.read(9).await;
-    bench.meddler.del(SOURCE, &[ids[0], ids[2]]).await;
-    let mut two = bench.hands(0, "two").await;
-    let claimed = two
-        .writer
-        .claim(&ids[2..], Duration::ZERO)
-        .await
-        .expect("claim");
-    assert_eq!(
-        (ids_of(&claimed), claimed.lost),
-        (vec![ids[3]], vec![ids[2]])
-    );
-    let swept = two
-        .writer
-        .sweep(Duration::ZERO, EntryId::MIN, 9)
-        .await
-        .expect("sweep");
-    assert_eq!((ids_of(&swept), swept.lost), (vec![ids[1]], vec![ids[0]]));
-    assert_eq!(bench.ledger().await, "accepted 4, lost 2, pending 2");
 }
 
 pub(crate) async fn a_claim_takes_exactly_these_whatever_their_back_off(backend: &dyn Backend) {
@@ -235,36 +151,6 @@ pub(crate) async fn a_claim_of_what_is_not_pending_answers_nothing(backend: &dyn
     );
 }
 
-pub(crate) async fn a_heartbeat_makes_own_entries_young_and_takes_none_back(backend: &dyn Backend) {
-    let bench = Bench::new(backend, counting()).await;
-    let ids = bench.add(0, 3).await;
-    let (mut one, mut two) = (bench.hands(0, "one").await, bench.hands(0, "two").await);
-    one.read(9).await;
-    two.writer
-        .claim(&ids[..1], Duration::ZERO)
-        .await
-        .expect("claim");
-    bench.meddler.age(SOURCE, GROUP, 2 * HOUR).await;
-    let held = one
-        .writer
-        .keep(&[ids[0], ids[1], EntryId { ms: 1, seq: 1 }])
-        .await
-        .expect("keep");
-    assert_eq!(held, ids[1..2]);
-    let query = PendingQuery {
-        n_max: 9,
-        min_idle: HOUR,
-        ..PendingQuery::default()
-    };
-    let idle = bench.admin.pending(0, &query).await.expect("pending");
-    let idle: Vec<_> = idle
-        .rows
-        .iter()
-        .map(|row| (row.id, &row.consumer[..]))
-        .collect();
-    assert_eq!(idle, [(ids[0], &b"two"[..]), (ids[2], &b"one"[..])]);
-}
-
 pub(crate) async fn a_heartbeat_does_not_hide_a_payload_that_is_gone(backend: &dyn Backend) {
     let bench = Bench::new(backend, counting()).await;
     let ids = bench.add(0, 1).await;
@@ -301,20 +187,4 @@ pub(crate) async fn entries_taken_by_a_foreign_reader_are_swept(backend: &dyn Ba
         []
     );
     assert_eq!(bench.ledger().await, "accepted 2, applied 2");
-}
-
-pub(crate) async fn a_consumer_deleted_by_others_leaves_its_entries_unaccounted(
-    backend: &dyn Backend,
-) {
-    let bench = Bench::new(backend, counting()).await;
-    bench.add(0, 2).await;
-    let mut one = bench.hands(0, "one").await;
-    let ids = one.read_ids(9).await;
-    assert_eq!(bench.meddler.delete_consumer(SOURCE, GROUP, "one").await, 2);
-    assert_eq!(bench.ledger().await, "accepted 2, unaccounted 2");
-    let codes = one
-        .commit(ids.iter().map(|id| settle(*id, counted())).collect())
-        .await;
-    assert_eq!(codes, [(0, Code::NotPending), (1, Code::NotPending)]);
-    assert_eq!(bench.total().await, 0);
 }

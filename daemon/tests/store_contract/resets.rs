@@ -71,58 +71,6 @@ pub(crate) async fn a_stream_of_another_pipeline_is_refused(backend: &dyn Backen
     assert_eq!(bench.admin.prepare().await, Ok(vec![]));
 }
 
-pub(crate) async fn a_group_set_back_does_not_count_twice(backend: &dyn Backend) {
-    let bench = Bench::new(backend, counting()).await;
-    bench.add(0, 5).await;
-    let mut one = bench.hands(0, "one").await;
-    let ids = one.read_ids(4).await;
-    one.commit(ids[..3].iter().map(|id| settle(*id, counted())).collect())
-        .await;
-    // 0..3 are settled, 3 is pending, 4 is new.
-    bench.meddler.set_group(SOURCE, GROUP, EntryId::MIN).await;
-    let again = one.read_ids(9).await;
-    assert_eq!(again.len(), 5);
-    let codes = one
-        .commit(again.iter().map(|id| settle(*id, counted())).collect())
-        .await;
-    let redelivered = Code::Redelivered;
-    assert_eq!(
-        codes,
-        [(0, redelivered), (1, redelivered), (2, redelivered)]
-    );
-    assert_eq!(
-        (bench.ledger().await, bench.total().await),
-        ("accepted 5, applied 5".into(), 5)
-    );
-}
-
-pub(crate) async fn settled_entries_above_an_old_pending_one_are_known_after_a_reset(
-    backend: &dyn Backend,
-) {
-    let bench = Bench::new(backend, counting()).await;
-    bench.add(0, 40).await;
-    let mut one = bench.hands(0, "one").await;
-    let ids = one.read_ids(40).await;
-    // The first stays pending and holds the mark back; many small commits above it.
-    for id in &ids[1..] {
-        one.commit(vec![settle(*id, counted())]).await;
-    }
-    bench.meddler.set_group(SOURCE, GROUP, EntryId::MIN).await;
-    let again = one.read_ids(99).await;
-    assert_eq!(again, ids);
-    let codes = one
-        .commit(again.iter().map(|id| settle(*id, counted())).collect())
-        .await;
-    assert_eq!(
-        codes,
-        (1..40).map(|i| (i, Code::Redelivered)).collect::<Vec<_>>()
-    );
-    assert_eq!(
-        (bench.ledger().await, bench.total().await),
-        ("accepted 40, applied 40".into(), 40)
-    );
-}
-
 pub(crate) async fn a_commit_from_before_a_reset_does_not_hide_what_comes_again(
     backend: &dyn Backend,
 ) {
@@ -182,36 +130,6 @@ pub(crate) async fn prepare_moves_a_group_on_that_was_set_back(backend: &dyn Bac
     assert_eq!(bench.ledger().await, "accepted 4, applied 4");
 }
 
-pub(crate) async fn a_destroyed_group_begins_again_where_all_before_is_settled(
-    backend: &dyn Backend,
-) {
-    let bench = Bench::new(backend, counting()).await;
-    bench.add(0, 6).await;
-    let mut one = bench.hands(0, "one").await;
-    let ids = one.read_ids(5).await;
-    // Settled: 0, 1 and 3; pending: 2 and 4; new: 5.
-    one.commit(
-        [0, 1, 3]
-            .iter()
-            .map(|&i| settle(ids[i], counted()))
-            .collect(),
-    )
-    .await;
-    bench.meddler.destroy_group(SOURCE, GROUP).await;
-    let mended = bench.admin.prepare().await.expect("prepare");
-    assert_eq!(told(&mended), [("group.recreated", "count")]);
-    let again = one.read_ids(9).await;
-    assert_eq!(again[..3], ids[2..]);
-    let codes = one
-        .commit(again.iter().map(|id| settle(*id, counted())).collect())
-        .await;
-    assert_eq!(codes, [(1, Code::Redelivered)]);
-    assert_eq!(
-        (bench.ledger().await, bench.total().await),
-        ("accepted 6, applied 6".into(), 6)
-    );
-}
-
 pub(crate) async fn a_group_destroyed_when_all_was_settled_delivers_nothing_again(
     backend: &dyn Backend,
 ) {
@@ -223,50 +141,6 @@ pub(crate) async fn a_group_destroyed_when_all_was_settled_delivers_nothing_agai
     bench.admin.prepare().await.expect("prepare");
     assert_eq!(bench.ledger().await, "accepted 4, applied 4");
     assert_eq!(one.read_ids(9).await, []);
-}
-
-pub(crate) async fn without_a_group_every_call_says_so(backend: &dyn Backend) {
-    let bench = Bench::new(backend, counting()).await;
-    let ids = bench.add(0, 1).await;
-    let mut one = bench.hands(0, "one").await;
-    one.read(9).await;
-    for gone in ["group", "stream"] {
-        bench.admin.prepare().await.expect("prepare");
-        match gone {
-            "group" => bench.meddler.destroy_group(SOURCE, GROUP).await,
-            _ => bench.meddler.delete_stream(SOURCE).await,
-        }
-        let answers = [
-            ("next", one.reader.next(9, Duration::ZERO).await.err()),
-            ("backlog", one.reader.backlog(EntryId::MIN, 9).await.err()),
-            (
-                "commit",
-                one.try_commit(vec![settle(ids[0], counted())], false)
-                    .await
-                    .err(),
-            ),
-            ("keep", one.writer.keep(&ids).await.err()),
-            (
-                "sweep",
-                one.writer
-                    .sweep(Duration::ZERO, EntryId::MIN, 9)
-                    .await
-                    .err(),
-            ),
-            ("claim", one.writer.claim(&ids, Duration::ZERO).await.err()),
-        ];
-        for (call, error) in answers {
-            assert!(
-                matches!(error, Some(StoreError::GroupGone(_))),
-                "{call} without its {gone}: {error:?}"
-            );
-        }
-        assert!(
-            !bench.admin.depth().await.expect("depth").stages[0].present,
-            "{gone}"
-        );
-    }
-    assert_eq!(bench.total().await, 0);
 }
 
 pub(crate) async fn a_reader_that_waits_is_told_that_its_stream_is_gone(backend: &dyn Backend) {

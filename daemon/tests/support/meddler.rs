@@ -43,6 +43,11 @@ impl RedisMeddler {
         &self.socket
     }
 
+    /// Runs redis-cli against the server; what it printed.
+    pub(crate) async fn cli(&self, args: &[&str]) -> String {
+        self.server.lock().await.redis_cli(args)
+    }
+
     /// Asks over a new connection: a test can afford it, and the server may have been started again in between.
     async fn ask(&self, command: &Cmd) -> redis::RedisResult<Value> {
         let client = redis::Client::open(self.url.as_str())?;

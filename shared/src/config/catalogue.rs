@@ -155,7 +155,7 @@ pub static KEYS: &[Key] = &[
     counted("stage.*.workers", (1, 64), "workers", Preset::Is("1"),
         "Workers at start."),
     timed("stage.*.timeout", (ms(100), HOUR), "30s",
-        "Limit of the work on one record; beyond it the attempt has failed."),
+        "Limit of one batch's lookups; beyond it the stage waits for the lookup, and no try is used up."),
     timed("stage.*.claim_after", (SECOND, DAY), "60s",
         "An entry that its worker has held for longer than this is given to another. Keep it at or above timeout x (prefetch + 1), or entries that only wait are taken from healthy workers."),
     counted("stage.*.batch", (1, 500), "records", Preset::Is("500"),

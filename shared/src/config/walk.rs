@@ -11,6 +11,18 @@ use super::tree::{Entry, Item, Node, Place};
 /// Stages, sources and operators in one chain at most; arbitrary, and far above what one process can run.
 const MANY: usize = 64;
 
+/// Keys that other consumers of streams have and that would lose entries here, with why there is no such key.
+const NEVER: [(&str, &str); 2] = [
+    (
+        "noack",
+        "there is no such switch: an entry is acknowledged by the commit that counts it, else a crash loses what was read",
+    ),
+    (
+        "maxlen",
+        "there is no such limit: it drops entries that nobody has read; retention.keep trims what every group has finished",
+    ),
+];
+
 /// A table whose name the file gives, such as `[stage.enrich]`.
 #[derive(Debug, Clone)]
 pub(super) struct Named {
@@ -238,12 +250,14 @@ fn unknown(
         path if path.contains('[') => format!("in `{path}`"),
         path => format!("in [{path}]"),
     };
-    let hint = match nearest(&entry.key, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => match elsewhere(&entry.key, pattern) {
-            Some(place) => format!("`{name}` belongs in {place}"),
-            None => format!("known here: {}", known.join(", ")),
-        },
+    let hint = if let Some((_, why)) = NEVER.iter().find(|(key, _)| *key == entry.key) {
+        (*why).to_owned()
+    } else if let Some(near) = nearest(&entry.key, known.iter().copied()) {
+        format!("did you mean `{near}`?")
+    } else if let Some(place) = elsewhere(&entry.key, pattern) {
+        format!("`{name}` belongs in {place}")
+    } else {
+        format!("known here: {}", known.join(", "))
     };
     report.fault(
         entry.key_place,

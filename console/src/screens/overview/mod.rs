@@ -36,6 +36,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "stages",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| model.facts.snapshot().map_or(0, |s| s.status.stages.len()),
         id: |model, row| stage(model, row).map_or_else(String::new, |stage| stage.name.clone()),
@@ -43,10 +44,10 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Snapshot,
     items,
-    open: |model| {
+    open: Some(("its entries", |model| {
         let row = model.list(Id::Overview).row();
         open_pending(model, row)
-    },
+    })),
     act: no_act,
     draw,
 };

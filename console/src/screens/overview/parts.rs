@@ -1,6 +1,6 @@
 //! Parts of the overview: what each section says, and how it is drawn in the rows that it got.
 
-use pipectl_shared::snapshot::{Alert, Event, Source};
+use pipectl_shared::snapshot::{Alert, Source};
 use ratatui::layout::Rect;
 
 use super::{Picture, rows};
@@ -8,7 +8,7 @@ use crate::clock;
 use crate::output::human::{count, latency_ms, or_unknown, rate};
 use crate::place::Id;
 use crate::screens::balance::ledger_terms;
-use crate::screens::body::take;
+use crate::screens::body::{stamp, take};
 use crate::screens::stages::{Piece, aged, aged_role, amount, draw_pieces, source_state, wrap};
 use crate::screens::trends::{Trend, draw_trends, span};
 use crate::theme::Role;
@@ -227,19 +227,8 @@ impl Picture<'_> {
         }
     }
 
-    /// Events of the picture: a held one has none that came later.
-    pub(super) fn events(&self) -> impl DoubleEndedIterator<Item = &Event> {
-        let last_ms = if self.model.facts.is_frozen() {
-            self.snapshot.ts_ms
-        } else {
-            u64::MAX
-        };
-        let events = self.model.facts.events.iter();
-        events.filter(move |event| event.ts_ms <= last_ms)
-    }
-
     pub(super) fn n_events(&self) -> usize {
-        self.model.facts.events.len()
+        self.model.facts.n_shown_events()
     }
 
     pub(super) fn draw_events_panel(&self, ink: &mut Ink<'_>, area: Rect, is_boxed: bool) {
@@ -247,7 +236,7 @@ impl Picture<'_> {
             return;
         }
         let inner = panel(ink, area, "last events (UTC)", is_boxed);
-        if self.events().next().is_none() {
+        if self.n_events() == 0 {
             ink.text(inner.x, inner.y, inner.width, "none yet", Role::Dim);
             return;
         }
@@ -257,11 +246,10 @@ impl Picture<'_> {
     /// Newest last.
     pub(super) fn draw_events(&self, ink: &mut Ink<'_>, area: Rect) {
         let height = usize::from(area.height);
-        let mut events: Vec<&Event> = self.events().rev().take(height).collect();
-        events.reverse();
-        for (y, event) in (area.y..area.bottom()).zip(events) {
-            let stamp = clock::rfc3339(event.ts_ms);
-            let time = stamp.get(11..19).unwrap_or("?");
+        let n = self.n_events();
+        let events = self.model.facts.events.iter().take(n);
+        for (y, event) in (area.y..area.bottom()).zip(events.skip(n.saturating_sub(height))) {
+            let time = stamp(&clock::rfc3339(event.ts_ms), self.model);
             let role = match event.level.as_str() {
                 "error" => Role::Bad,
                 "warning" => Role::Warn,
@@ -277,7 +265,7 @@ impl Picture<'_> {
                 y,
                 area.width,
                 &[
-                    (time, Role::Dim),
+                    (&time, Role::Dim),
                     (level, role),
                     (&name, name_role),
                     (&event.message, Role::Plain),

@@ -7,7 +7,7 @@ use ratatui::layout::Rect;
 use sections::{connection, daemon, host, redis};
 
 use super::body::take;
-use super::screen::{Screen, Source, no_act, no_open};
+use super::screen::{Screen, Source, no_act};
 use super::stages::{Piece, aged_role, draw_pieces, wrap};
 use super::trends::{Trend, draw_trends, span};
 use crate::facts::Link;
@@ -41,7 +41,7 @@ pub(super) const SCREEN: Screen = Screen {
             },
         }]
     },
-    open: no_open,
+    open: None,
     act: no_act,
     draw,
 };

@@ -45,7 +45,7 @@ impl Picture<'_> {
                 continue;
             }
             let boxed = if node.stage.is_some() {
-                self.stage_box(canvas.ink, node, n_lines)
+                self.stage_box(canvas.ink, node, n_lines, width < 28)
             } else {
                 self.stream_box(canvas.ink, at, n_lines)
             };

@@ -57,7 +57,7 @@ impl Picture<'_> {
                 self.draw_stream_down(&mut canvas, at, y, n_sources);
                 continue;
             };
-            let boxed = self.stage_box(canvas.ink, node, n_lines as usize);
+            let boxed = self.stage_box(canvas.ink, node, n_lines as usize, false);
             let width = (room - x).min(60);
             canvas.draw_box(x, y, width, n_lines, &boxed);
             if node.children.is_empty() {

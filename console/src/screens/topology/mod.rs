@@ -36,6 +36,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "stages",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| model.facts.snapshot().map_or(0, |s| s.status.stages.len()),
         id: |model, row| stage(model, row).map_or_else(String::new, |stage| stage.name.clone()),
@@ -48,13 +49,13 @@ pub(super) const SCREEN: Screen = Screen {
             .map(items_of)
             .unwrap_or_default()
     },
-    open: |model| {
+    open: Some(("its entries", |model| {
         let at = model
             .list(Id::Topology)
             .row()
             .and_then(|row| index(model, row));
         open_pending(model, at)
-    },
+    })),
     act,
     draw,
 };

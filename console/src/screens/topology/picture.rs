@@ -114,7 +114,9 @@ impl Picture<'_> {
             .map(|source| {
                 let (state, role) = source_state(self.model, source);
                 let per_s = aged(ink, or_unknown(source.per_s, rate));
-                let text = format!("{state} {per_s} {}", source.name);
+                // The glyph leads, the word follows: where there is no room, name and rate matter more.
+                let (glyph, word) = state.split_once(' ').unwrap_or((&state, ""));
+                let text = format!("{glyph} {} {per_s} {word}", source.name);
                 let role = aged_role(ink, role);
                 (text, role)
             })
@@ -126,7 +128,14 @@ impl Picture<'_> {
         lines
     }
 
-    pub(super) fn stage_box(&self, ink: &Ink<'_>, node: &Node, n_lines: usize) -> Boxed {
+    /// A stage's box of `n_lines` lines. A narrow one saves cells where words say the same.
+    pub(super) fn stage_box(
+        &self,
+        ink: &Ink<'_>,
+        node: &Node,
+        n_lines: usize,
+        is_narrow: bool,
+    ) -> Boxed {
         let Some(stage) = self.stage(node) else {
             return Boxed::default();
         };
@@ -138,7 +147,11 @@ impl Picture<'_> {
         };
         let pressure = Pressure::of_stage(self.model, stage).shown(self.model);
         let pending = aged(ink, or_unknown(stage.pending, amount));
-        let backlog = format!("lag {}  pending {pending}", aged(ink, lag(stage)));
+        let backlog = if is_narrow {
+            format!("lag {} pend {pending}", aged(ink, lag(stage)))
+        } else {
+            format!("lag {}  pending {pending}", aged(ink, lag(stage)))
+        };
         let workers = format!(
             "{}  p99 {}",
             workers(stage),
@@ -170,12 +183,13 @@ impl Picture<'_> {
                 why,
             ],
         };
+        let state = match state_text(self.model, stage.state) {
+            text if is_narrow => text.replace(' ', "").replace(['●', '+'], ""),
+            text => text,
+        };
         Boxed {
             title: stage.name.clone(),
-            state: (
-                state_text(self.model, stage.state),
-                aged_role(ink, state_role(stage.state)),
-            ),
+            state: (state, aged_role(ink, state_role(stage.state))),
             lines,
             is_cursor: node.stage.is_some() && node.stage == self.cursor,
             is_dim: node

@@ -129,6 +129,13 @@ async fn unknown_params_are_refused_and_a_notification_is_not_answered() {
         ("audit.page", json!({"cursor": "x"})),
         ("plan.list", json!({"cursor": "x"})),
         ("latency.get", json!({"stage": "enrch"})),
+        ("latency.slots", json!({"stage": "\u{1b}[2J"})),
+        ("latency.slots", json!({"measure": "sevice"})),
+        ("latency.slots", json!({"after_ms": -1})),
+        ("latency.slots", json!({"stage": "enrich", "limit": 1})),
+        ("history.series", json!({"from_ms": 2, "to_ms": 1})),
+        ("history.series", json!({"points": "many"})),
+        ("history.series", json!({"cursor": "x"})),
         ("tap.watch", json!({"per_s": 5_000})),
         ("tap.watch", json!({"matching": "("})),
     ] {

@@ -260,3 +260,60 @@ async fn the_ledger_is_read_now_and_other_documents_answer() {
         0
     );
 }
+
+#[tokio::test]
+async fn latency_over_time_comes_in_slots_and_only_new_ones_are_asked_for_again() {
+    let door = Door::open().await;
+    let mut client = door.client().await;
+    door.bench.add(4).await;
+    door.bench.run_all().await;
+    // A slot is closed every fifth tick.
+    door.snapshot(|s| s.seq >= 6).await;
+    let all: Page<snapshot::LatencySlot> = client
+        .get(
+            "latency.slots",
+            json!({"stage": "enrich", "measure": "service"}),
+        )
+        .await;
+    assert_eq!(all.total, Some(all.rows.len() as u64));
+    let first = &all.rows[0];
+    assert_eq!(first.step_ms, 5_000);
+    assert_eq!(
+        first.buckets.iter().map(|bucket| bucket.count).sum::<u64>(),
+        first.count
+    );
+    let last = all.rows.last().unwrap().end_ms;
+    let newer: Page<snapshot::LatencySlot> = client
+        .get(
+            "latency.slots",
+            json!({"stage": "enrich", "measure": "service", "after_ms": last}),
+        )
+        .await;
+    assert!(newer.rows.iter().all(|row| row.end_ms > last));
+    // Without parameters: the whole pipeline, end to end.
+    let whole: Page<snapshot::LatencySlot> = client.get("latency.slots", json!({})).await;
+    assert!(!whole.rows.is_empty());
+}
+
+#[tokio::test]
+async fn figures_over_time_come_column_by_column() {
+    let door = Door::open().await;
+    let mut client = door.client().await;
+    door.snapshot(|s| s.seq >= 2).await;
+    let history: snapshot::History = client.get("history.series", json!({})).await;
+    assert!(!history.ts_ms.is_empty() && history.ts_ms.is_sorted());
+    assert_eq!(
+        history.step_ms, 6_001,
+        "an hour in 600 points, ends included"
+    );
+    for name in ["in_per_s", "p99_ms", "stage.enrich.lag"] {
+        assert_eq!(history.series[name].len(), history.ts_ms.len(), "{name}");
+    }
+    let before: snapshot::History = client
+        .get(
+            "history.series",
+            json!({"from_ms": 0, "to_ms": 1_000, "points": 4_294_967_295_u32}),
+        )
+        .await;
+    assert!(before.ts_ms.is_empty(), "nothing was recorded then");
+}

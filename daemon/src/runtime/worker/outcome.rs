@@ -58,15 +58,11 @@ impl Worker {
                 "retries_exhausted",
                 format!("{}: {}", failure.reason, failure.error),
             ),
+            // What the stage itself cannot do does not come here: `work` holds it.
             Class::Retry | Class::Fatal => {
                 StageMeter::add(&meter.retries, 1);
                 let wait = self.settings.backoff.delay(failures, random.random());
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                let failures = if failure.class == Class::Fatal {
-                    entry.failures
-                } else {
-                    failures
-                };
                 Outcome::Retry {
                     not_before_ms: self.world.clock.now_ms() + wait_ms,
                     failures,

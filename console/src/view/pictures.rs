@@ -1,0 +1,382 @@
+//! Pictures: what every screen and dialog looks like, as text files beside this one. Read them as a person at 02:00 would.
+//!
+//! `INSTA_UPDATE=always cargo nextest run -p pipectl pictures` takes them anew; then look at the difference. Otherwise a
+//! picture that changed, or that nobody took yet, fails its test.
+
+use std::fmt::Write as _;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::view;
+use crate::fixtures::{self, Desk, Shown, THEME};
+use crate::keys::Key;
+use crate::message::{LinkMsg, Msg};
+use crate::place::Id;
+use crate::screens;
+use crate::theme::{Charset, Depth, Theme};
+use crate::widgets::Ink;
+
+/// The sizes that every screen is looked at in.
+const SIZES: [(u16, u16); 3] = [(40, 12), (80, 24), (160, 45)];
+
+fn drawn(desk: &Desk) -> Buffer {
+    let (columns, rows) = desk.model.size;
+    let mut buffer = Buffer::empty(Rect::new(0, 0, columns, rows));
+    let theme = desk.model.options.theme;
+    view(&desk.model, &mut Ink::new(&mut buffer, theme));
+    buffer
+}
+
+/// The characters of a picture, line by line.
+fn text(buffer: &Buffer) -> String {
+    let mut text = String::new();
+    for y in 0..buffer.area.height {
+        let mut line = String::new();
+        let mut x = 0;
+        while x < buffer.area.width {
+            let symbol = buffer[(x, y)].symbol();
+            line.push_str(symbol);
+            // A wide character stands in two cells, of which the second is empty.
+            x += u16::try_from(symbol.width().max(1)).unwrap_or(1);
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Adds a picture under a title.
+fn add(file: &mut String, title: &str, desk: &Desk) {
+    let (columns, rows) = desk.model.size;
+    let _infallible = writeln!(file, "==== {title}, {columns}x{rows} ====");
+    file.push_str(&text(&drawn(desk)));
+}
+
+fn check(name: &str, file: &str) {
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!(name, file);
+    });
+}
+
+#[test]
+fn pictures_of_every_screen_in_every_state_and_size() {
+    for id in fixtures::all_screens() {
+        for size in SIZES {
+            let mut file = String::new();
+            for state in Shown::ALL {
+                let desk = state.desk(id, size, THEME);
+                let title = format!("{state:?}").to_lowercase();
+                add(&mut file, &title, &desk);
+            }
+            let name = screens::of(id).name.to_lowercase();
+            check(&format!("screen-{name}-{}x{}", size.0, size.1), &file);
+        }
+    }
+}
+
+/// A way to a dialog from a connected console.
+type Way = (&'static str, fn(&mut Desk));
+
+fn stuck_row(desk: &mut Desk) {
+    desk.go(Id::Pending);
+}
+
+fn bulk(desk: &mut Desk) {
+    stuck_row(desk);
+    desk.press("x C");
+}
+
+fn run_bulk(desk: &mut Desk) {
+    bulk(desk);
+    desk.press("4 1 8 Enter Tab Tab Enter");
+}
+
+fn payload(desk: &mut Desk) {
+    stuck_row(desk);
+    desk.press("Enter");
+}
+
+fn form(desk: &mut Desk) {
+    desk.press(":");
+    desk.type_text("stage.scale");
+    desk.press("Enter");
+    desk.type_text("enrich");
+    desk.press("Enter 8");
+}
+
+const DIALOGS: &[Way] = &[
+    ("menu of a row", |desk| {
+        stuck_row(desk);
+        desk.press("x");
+    }),
+    ("menu of marked rows", |desk| {
+        stuck_row(desk);
+        desk.press("Space Space Space x");
+    }),
+    ("palette", |desk| desk.press(":")),
+    ("palette, typed", |desk| {
+        desk.press(":");
+        desk.type_text("stage");
+    }),
+    ("palette, nothing fits", |desk| {
+        desk.press(":");
+        desk.type_text("xyzzy");
+    }),
+    ("form", form),
+    ("form, wrong", |desk| {
+        form(desk);
+        desk.press("9 Tab Tab Tab Enter");
+    }),
+    ("form, what it would do", |desk| {
+        form(desk);
+        desk.press("Tab Tab Tab Enter");
+    }),
+    ("plan, being made", |desk| {
+        stuck_row(desk);
+        desk.press("x");
+        desk.press_only("C");
+    }),
+    ("plan, not made", |desk| {
+        stuck_row(desk);
+        desk.press("x");
+        desk.press_only("C");
+        desk.answer_with(Err(fixtures::fault(
+            "stage enrich has no live worker to hand entries to",
+            Some("pipectl resume enrich, or name a consumer"),
+        )));
+    }),
+    ("plan, one entry", |desk| {
+        stuck_row(desk);
+        desk.press("x c");
+    }),
+    ("plan, many entries", bulk),
+    ("plan, wrong count", |desk| {
+        bulk(desk);
+        desk.press("4 1 7 Enter Tab Tab Enter");
+    }),
+    ("plan, sent", |desk| {
+        bulk(desk);
+        desk.press("4 1 8 Enter Tab Tab");
+        desk.press_only("Enter");
+    }),
+    ("plan, refused", |desk| {
+        bulk(desk);
+        desk.press("4 1 8 Enter Tab Tab");
+        desk.press_only("Enter");
+        desk.answer_with(Err(fixtures::fault(
+            "the list of plan 8f21c0 is not the one that was confirmed",
+            Some("make the plan anew"),
+        )));
+    }),
+    ("plan, running", |desk| {
+        run_bulk(desk);
+        let plan = desk.plan.clone().expect("it runs");
+        desk.tell(LinkMsg::Progress(Box::new(fixtures::running(&plan, 118))));
+    }),
+    ("plan, cancelling", |desk| {
+        run_bulk(desk);
+        desk.press_only("c");
+    }),
+    ("plan, done", |desk| {
+        run_bulk(desk);
+        let plan = desk.plan.clone().expect("it runs");
+        desk.tell(LinkMsg::Progress(Box::new(fixtures::done(&plan))));
+        desk.answer_all();
+    }),
+    ("plan, cancelled", |desk| {
+        run_bulk(desk);
+        desk.press("c");
+    }),
+    ("payload, being asked for", |desk| {
+        stuck_row(desk);
+        desk.press_only("Enter");
+    }),
+    ("payload as text", payload),
+    ("payload, JSON", |desk| {
+        payload(desk);
+        desk.press("Tab Tab Tab Tab");
+    }),
+    ("payload as hex", |desk| {
+        payload(desk);
+        desk.press("h");
+    }),
+    ("payload, second page of a large field", |desk| {
+        payload(desk);
+        desk.press("S-Tab ]");
+    }),
+    ("payload, gone", |desk| {
+        stuck_row(desk);
+        desk.press_only("Enter");
+        desk.answer_with(Err(fixtures::fault(
+            "entry 1795183034900-0 is not pending any more",
+            Some("somebody finished it"),
+        )));
+    }),
+    ("payload of a dead letter", |desk| {
+        desk.go(Id::Dead);
+        desk.press("Enter");
+    }),
+    ("help", |desk| {
+        stuck_row(desk);
+        desk.press("?");
+    }),
+    ("help, its end", |desk| {
+        stuck_row(desk);
+        desk.press("? G");
+    }),
+    ("journal, nothing yet", |desk| desk.press("@")),
+    ("journal", |desk| {
+        run_bulk(desk);
+        let plan = desk.plan.clone().expect("it runs");
+        desk.tell(LinkMsg::Progress(Box::new(fixtures::done(&plan))));
+        desk.press("Esc");
+        form(desk);
+        desk.press("Tab Tab Tab Enter Tab Enter @");
+    }),
+    ("quit while a plan runs", |desk| {
+        run_bulk(desk);
+        desk.press("Esc q");
+    }),
+    ("filter being typed", |desk| {
+        stuck_row(desk);
+        desk.press("/");
+        desk.type_text("idle>60s tries");
+    }),
+    ("filter, wrong", |desk| {
+        stuck_row(desk);
+        desk.press("/");
+        desk.type_text("idle>soon");
+        desk.press("Enter");
+    }),
+    ("filter that nothing fits", |desk| {
+        stuck_row(desk);
+        desk.press("/");
+        desk.type_text("xyzzy");
+        desk.press("Enter");
+        desk.model.notice = None;
+    }),
+    ("marked rows, frozen", |desk| {
+        stuck_row(desk);
+        desk.press("Space j v j j v f");
+    }),
+    ("sorted, scrolled sideways", |desk| {
+        stuck_row(desk);
+        desk.press("s s S Right Right");
+    }),
+    ("viewer", |desk| {
+        desk.role = pipectl_shared::rpc::Role::Viewer;
+        desk.greet();
+        stuck_row(desk);
+        desk.press("x c");
+    }),
+];
+
+#[test]
+fn pictures_of_every_dialog() {
+    for (title, way) in DIALOGS {
+        let mut file = String::new();
+        for size in SIZES {
+            let mut desk = Desk::live(size);
+            way(&mut desk);
+            add(&mut file, title, &desk);
+        }
+        let name = title.replace(", ", "-").replace(' ', "-");
+        check(&format!("dialog-{}", name.to_lowercase()), &file);
+    }
+}
+
+#[test]
+fn pictures_in_seven_bits_without_colour() {
+    let plain = Theme {
+        depth: Depth::Mono,
+        charset: Charset::Ascii,
+    };
+    for id in [Id::Overview, Id::Pending, Id::Latency] {
+        if screens::of(id).id != id {
+            continue;
+        }
+        let mut file = String::new();
+        for size in SIZES {
+            for state in [Shown::Normal, Shown::Disconnected] {
+                let desk = state.desk(id, size, plain);
+                let picture = text(&drawn(&desk));
+                assert!(picture.is_ascii(), "{picture}");
+                add(&mut file, &format!("{state:?}").to_lowercase(), &desk);
+            }
+        }
+        let name = screens::of(id).name.to_lowercase();
+        check(&format!("ascii-{name}"), &file);
+    }
+}
+
+#[test]
+fn pictures_of_terminals_that_are_too_small() {
+    let mut file = String::new();
+    for size in [(1, 1), (20, 5), (39, 11), (200, 11), (39, 60)] {
+        for state in Shown::ALL {
+            let desk = state.desk(Id::Pending, size, THEME);
+            add(&mut file, &format!("{state:?}").to_lowercase(), &desk);
+        }
+    }
+    check("small", &file);
+}
+
+/// How cells look: each different look has a letter, and what it is stands beneath.
+fn looks(buffer: &Buffer) -> String {
+    let mut known: Vec<(Color, Color, Modifier)> = Vec::new();
+    let mut text = String::new();
+    for y in 0..buffer.area.height {
+        let mut line = String::new();
+        for x in 0..buffer.area.width {
+            let cell = &buffer[(x, y)];
+            let look = (cell.fg, cell.bg, cell.modifier);
+            if look == (Color::Reset, Color::Reset, Modifier::empty()) {
+                line.push(if cell.symbol() == " " { ' ' } else { '.' });
+                continue;
+            }
+            let at = known.iter().position(|other| *other == look);
+            let at = at.unwrap_or_else(|| {
+                known.push(look);
+                known.len() - 1
+            });
+            line.push(char::from(b'a' + u8::try_from(at).expect("few looks")));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    for (at, (fg, bg, modifier)) in known.iter().enumerate() {
+        let letter = char::from(b'a' + u8::try_from(at).expect("few looks"));
+        let _infallible = writeln!(text, "{letter} = {fg:?} on {bg:?} {modifier:?}");
+    }
+    text
+}
+
+#[test]
+fn pictures_of_looks_in_every_depth() {
+    for depth in [Depth::Mono, Depth::Sixteen, Depth::Many] {
+        let theme = Theme { depth, ..THEME };
+        let mut desk = Shown::Normal.desk(Id::Pending, (80, 24), theme);
+        desk.press("j Space j j");
+        desk.model.notice = None;
+        let buffer = drawn(&desk);
+        let file = format!("{}\n{}", text(&buffer), looks(&buffer));
+        check(&format!("looks-{depth:?}").to_lowercase(), &file);
+    }
+}
+
+#[test]
+fn pictures_change_with_the_size_and_back() {
+    let desk = Shown::Normal.desk(Id::Pending, (80, 24), THEME);
+    let before = text(&drawn(&desk));
+    let mut desk = desk;
+    for (columns, rows) in [(1, 1), (0, 0), (300, 100), (80, 24)] {
+        desk.take(Msg::Resize(columns, rows));
+        drawn(&desk);
+    }
+    assert_eq!(text(&drawn(&desk)), before);
+    desk.take(Msg::Key(Key::Char('j')));
+    assert_ne!(text(&drawn(&desk)), before);
+}

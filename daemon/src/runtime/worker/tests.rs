@@ -1,0 +1,236 @@
+//! Workers on the store in memory, with a lookup that is told to fail. Time is virtual.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pipectl_shared::config::{self, Config};
+
+use crate::chaos::FaultBoard;
+use crate::clock::Manual;
+use crate::journal::Journal;
+use crate::lookup::{Fixed, Lookup};
+use crate::record::{EntryId, Fields};
+use crate::runtime::{Drained, Runtime, WorkerView, layout};
+use crate::store::memory::{Meddler as _, Memory};
+use crate::store::{Admin, Ledger, PendingQuery, Store as _};
+use crate::world::World;
+
+const CONFIG: &str = r#"
+name = "test"
+retry = { attempts = 2, backoff = "200ms..400ms" }
+[stage.enrich]
+timeout = "5s"
+operators = [{ kind = "lookup", key = "user_id" }, { kind = "aggregate" }]
+"#;
+
+/// A pipeline of one stage, and the lookup that it asks.
+struct Bench {
+    runtime: Option<Runtime>,
+    memory: Memory,
+    admin: Arc<dyn Admin>,
+    lookup: Fixed,
+    journal: Journal,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let input = config::Input {
+            file_name: "pipeline.toml".to_owned(),
+            text: CONFIG.to_owned(),
+            env: Vec::new(),
+            sets: Vec::new(),
+        };
+        let config: Config = config::load(&input).expect("a configuration").config;
+        let layout = Arc::new(layout(&config));
+        let clock = Arc::new(Manual::at_ms(1_700_000_000_000));
+        let memory = Memory::new((*layout).clone(), clock.clone());
+        let admin = memory.admin();
+        admin.prepare().await.expect("prepare");
+        let lookup = Fixed::default();
+        let behind = lookup.clone();
+        let journal = Journal::new(clock.clone());
+        let world = World {
+            store: Arc::new(memory.clone()),
+            lookups: Arc::new(move |_| Arc::new(behind.clone()) as Arc<dyn Lookup>),
+            clock,
+            seed: 7,
+            faults: FaultBoard::default(),
+            journal: journal.clone(),
+        };
+        let runtime = Runtime::start(&config, &layout, &world, "a", Vec::new());
+        Self {
+            runtime: Some(runtime),
+            memory,
+            admin,
+            lookup,
+            journal,
+        }
+    }
+
+    async fn add(&self, users: &[&'static str]) -> Vec<EntryId> {
+        let mut ids = Vec::new();
+        for user in users {
+            let fields: Fields = vec![("user_id".into(), Bytes::from_static(user.as_bytes()))];
+            ids.push(self.memory.add("events", fields).await);
+        }
+        ids
+    }
+
+    fn worker(&self) -> WorkerView {
+        let runtime = self.runtime.as_ref().expect("it runs");
+        let mut workers = runtime.handle().stages[0].workers();
+        workers.pop().unwrap_or_default()
+    }
+
+    async fn ledger(&self) -> Ledger {
+        self.admin.depth().await.expect("depth").ledger
+    }
+
+    /// Polls in virtual time.
+    async fn until(&self, what: &str, holds: impl Fn(&Ledger, &WorkerView) -> bool) {
+        for _ in 0..100_000 {
+            if holds(&self.ledger().await, &self.worker()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("{what}: {:?} {:?}", self.ledger().await, self.worker());
+    }
+
+    /// Failed tries of what is pending.
+    async fn tries(&self) -> BTreeMap<EntryId, u32> {
+        let query = PendingQuery {
+            n_max: 100,
+            ..PendingQuery::default()
+        };
+        let page = self.admin.pending(0, &query).await.expect("pending");
+        let rows = page.rows.into_iter();
+        rows.map(|row| (row.id, row.failures)).collect()
+    }
+
+    fn told(&self, name: &str) -> usize {
+        let events = self.journal.last(100);
+        events.iter().filter(|event| event.name == name).count()
+    }
+}
+
+const LONG: Duration = Duration::from_secs(600);
+
+#[tokio::test(start_paused = true)]
+async fn while_its_lookup_is_away_a_stage_waits_and_no_try_is_used_up() {
+    let bench = Bench::start().await;
+    bench.lookup.fail(Some("connection refused"));
+    let ids = bench.add(&["u1", "u2", "u3"]).await;
+    let waits = |_: &Ledger, worker: &WorkerView| {
+        let why = worker.reason.as_deref().unwrap_or_default();
+        worker.state == "waiting"
+            && why.contains("lookup of field \"user_id\" is away: connection refused")
+    };
+    bench.until("it says why", waits).await;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(
+        bench.tries().await,
+        ids.iter().map(|id| (*id, 0)).collect(),
+        "no try was made"
+    );
+    // Nothing new is read meanwhile but what is read ahead; a dead lookup is asked seldom.
+    let n_calls = bench.lookup.calls().len();
+    assert!((10..1_000).contains(&n_calls), "{n_calls} calls");
+    assert_eq!(bench.told("lookup.away"), 1, "told once");
+
+    bench.lookup.fail(None);
+    bench.until("it goes on", |l, _| l.applied == 3).await;
+    let ledger = bench.ledger().await;
+    assert_eq!((ledger.dead, ledger.pending), (0, 0), "{ledger:?}");
+    assert_eq!(bench.told("lookup.back"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_does_not_answer_in_time_is_away() {
+    let bench = Bench::start().await;
+    bench.lookup.slow(LONG * 2);
+    bench.add(&["u1"]).await;
+    tokio::time::sleep(LONG).await;
+    let ledger = bench.ledger().await;
+    assert_eq!((ledger.dead, ledger.pending), (0, 1), "{ledger:?}");
+    bench.lookup.slow(Duration::ZERO);
+    bench.until("it goes on", |l, _| l.applied == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_memory_answers_goes_on_while_the_lookup_is_away() {
+    let bench = Bench::start().await;
+    bench.add(&["known"]).await;
+    bench.until("it is known", |l, _| l.applied == 1).await;
+    bench.lookup.fail(Some("connection refused"));
+    let ids = bench.add(&["new", "known", "known"]).await;
+    bench.until("they go on", |l, _| l.applied == 3).await;
+    assert_eq!(bench.tries().await, BTreeMap::from([(ids[0], 0)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_read_uses_up_tries_and_each_looks_again() {
+    let bench = Bench::start().await;
+    bench.lookup.break_key("bad");
+    bench.add(&["u1", "bad", "u2"]).await;
+    bench.until("it is dead", |l, _| l.dead == 1).await;
+    assert_eq!(bench.ledger().await.applied, 2);
+    let calls = bench.lookup.calls();
+    let n_asked = calls.iter().filter(|keys| keys.contains(&"bad".into()));
+    assert_eq!(n_asked.count(), 2, "once for each try: {calls:?}");
+    // Mended between two tries that are closer than the memory of an error: the second one sees it.
+    bench.lookup.break_key("mended");
+    bench.add(&["mended"]).await;
+    let asked = |_: &Ledger, _: &WorkerView| {
+        let calls = bench.lookup.calls();
+        calls.iter().any(|keys| keys.contains(&"mended".into()))
+    };
+    bench.until("a try has failed", asked).await;
+    bench.lookup.mend_key(b"mended");
+    bench.until("it is applied", |l, _| l.applied == 3).await;
+    assert_eq!(bench.ledger().await.dead, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_a_lookup_that_is_away() {
+    let mut bench = Bench::start().await;
+    bench.lookup.fail(Some("connection refused"));
+    let ids = bench.add(&["u1", "u2"]).await;
+    bench.until("it waits", |_, w| w.state == "waiting").await;
+    let began = tokio::time::Instant::now();
+    let runtime = bench.runtime.take().expect("it runs");
+    assert_eq!(runtime.drain(LONG).await, Drained::Partly);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_eq!(bench.tries().await, ids.iter().map(|id| (*id, 0)).collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_waits_for_a_lookup_has_not_been_tried() {
+    let bench = Bench::start().await;
+    bench.lookup.fail(Some("connection refused"));
+    // Delivered often before, to somebody who never came to an end.
+    bench.runtime.as_ref().expect("it runs").handle().stages[0]
+        .paused
+        .send_replace(true);
+    bench
+        .until("it is paused", |_, w| w.state == "paused")
+        .await;
+    let ids = bench.add(&["u1"]).await;
+    assert_eq!(
+        bench.memory.read("events", "event_group", "ghost", 9).await,
+        ids
+    );
+    let mut reader = bench.memory.reader(0, "ghost").await.expect("a reader");
+    for _ in 0..5 {
+        reader.backlog(EntryId::MIN, 9).await.expect("backlog");
+    }
+    let stage = Arc::clone(&bench.runtime.as_ref().expect("it runs").handle().stages[0]);
+    let handed = tokio::time::timeout(LONG, stage.hand_over(ids.clone(), Duration::ZERO, None));
+    assert!(handed.await.is_err(), "it waits");
+    assert_eq!(bench.told("entry.quarantined"), 1);
+    assert_eq!(bench.tries().await, BTreeMap::from([(ids[0], 0)]));
+    bench.lookup.fail(None);
+    bench.until("it is applied", |l, _| l.applied == 1).await;
+}
