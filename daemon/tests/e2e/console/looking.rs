@@ -5,6 +5,7 @@ use serde_json::json;
 use super::SIZES;
 use super::driver::{Console, Setting};
 use crate::house::{House, QUIET, wait_for};
+use crate::needs::tmux;
 
 /// A group's key, and its screens with theirs.
 type Group = (&'static str, &'static [(&'static str, &'static str)]);
@@ -84,18 +85,27 @@ fn every_screen_is_there_under_its_keys(columns: u16, rows: u16) {
 
 #[test]
 fn every_screen_is_there_under_its_keys_on_80_columns() {
+    if !tmux() {
+        return;
+    }
     let [(columns, rows), _] = SIZES;
     every_screen_is_there_under_its_keys(columns, rows);
 }
 
 #[test]
 fn every_screen_is_there_under_its_keys_on_160_columns() {
+    if !tmux() {
+        return;
+    }
     let [_, (columns, rows)] = SIZES;
     every_screen_is_there_under_its_keys(columns, rows);
 }
 
 #[test]
 fn any_terminal_gets_a_picture_that_it_can_show() {
+    if !tmux() {
+        return;
+    }
     let house = lived_in();
     type Look = fn(&str) -> bool;
     let any: Look = |_| true;
@@ -177,6 +187,9 @@ fn any_terminal_gets_a_picture_that_it_can_show() {
 
 #[test]
 fn a_read_only_console_changes_nothing() {
+    if !tmux() {
+        return;
+    }
     let house = House::quiet();
     house.ghost(0, 10);
     let console = Console::open(
@@ -206,6 +219,9 @@ fn a_read_only_console_changes_nothing() {
 
 #[test]
 fn keys_are_as_the_settings_say_and_a_wrong_file_is_told_with_its_fault() {
+    if !tmux() {
+        return;
+    }
     let house = House::quiet();
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = Console::settings(dir.path());
@@ -232,6 +248,9 @@ fn keys_are_as_the_settings_say_and_a_wrong_file_is_told_with_its_fault() {
 
 #[test]
 fn hostile_names_and_payloads_write_no_sequence_of_their_own() {
+    if !tmux() {
+        return;
+    }
     let house = lived_in();
     // Through Redis, as any stranger with access to it could.
     let hostile: Vec<Vec<u8>> = pipectl_shared::untrusted::corpus::hostile()
