@@ -3,6 +3,7 @@
 
 mod alerts;
 mod audit;
+mod balance;
 mod body;
 mod canvas;
 mod causes;
@@ -14,8 +15,11 @@ mod latency;
 mod offers;
 mod overview;
 mod pending;
+mod pressure;
 mod results;
 mod screen;
+#[cfg(test)]
+mod sizes;
 mod stages;
 mod system;
 mod topology;

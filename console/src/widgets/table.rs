@@ -183,8 +183,8 @@ pub(crate) fn draw_table(ink: &mut Ink<'_>, area: Rect, table: &Table<'_>) {
                 Align::Right => {
                     let start = ink.right(x + width, y, *width, &cell.text, role);
                     // An old figure is marked in the gap before it, so that nothing of it is lost.
-                    let is_marked = cell.text.starts_with('~');
-                    if ink.is_old && !is_marked && matches!(cell.key, SortKey::Figure(_)) {
+                    let has_mark = cell.text.starts_with('~');
+                    if ink.is_old && !has_mark && matches!(cell.key, SortKey::Figure(_)) {
                         ink.glyph(start.saturating_sub(1), y, '~', '~', Role::Dim);
                     }
                     start

@@ -9,6 +9,8 @@ use vte::{Params, Parser, Perform};
 pub struct Strict {
     parser: Parser,
     screen: Screen,
+    /// The beginning of a character whose rest has not come.
+    partial: Vec<u8>,
 }
 
 /// The picture.
@@ -37,12 +39,26 @@ impl Strict {
                 faults: Vec::new(),
                 n_bytes: 0,
             },
+            partial: Vec::new(),
         }
     }
 
     /// Takes what was written.
     pub fn take(&mut self, bytes: &[u8]) {
         self.screen.n_bytes += bytes.len() as u64;
+        self.partial.extend_from_slice(bytes);
+        match std::str::from_utf8(&self.partial) {
+            Ok(_) => self.partial.clear(),
+            // Only its last character is not whole.
+            Err(error) if error.error_len().is_none() => {
+                self.partial.drain(..error.valid_up_to());
+            }
+            Err(_) => {
+                self.screen
+                    .fault(format!("bytes that are no UTF-8 in {bytes:?}"));
+                self.partial.clear();
+            }
+        }
         self.parser.advance(&mut self.screen, bytes);
     }
 
@@ -111,7 +127,7 @@ impl Screen {
 
 impl Perform for Screen {
     fn print(&mut self, c: char) {
-        if c.is_control() || is_hidden(c) || c == char::REPLACEMENT_CHARACTER {
+        if c.is_control() || is_hidden(c) {
             self.fault(format!("printed {c:?}"));
         }
         let (x, y) = self.at;

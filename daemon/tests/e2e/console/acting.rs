@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::SIZES;
 use super::driver::{Console, Setting};
 use crate::house::{House, QUIET, wait_for};
+use crate::needs::tmux;
 use crate::poison::{N_POISONED, poisoned};
 use crate::stuck::{all_applied_once, one_worker, parked, released};
 
@@ -155,18 +156,27 @@ fn a_stuck_batch_is_found_read_claimed_and_applied_once(columns: u16, rows: u16)
 
 #[test]
 fn a_stuck_batch_is_found_read_claimed_and_applied_once_on_80_columns() {
+    if !tmux() {
+        return;
+    }
     let [(columns, rows), _] = SIZES;
     a_stuck_batch_is_found_read_claimed_and_applied_once(columns, rows);
 }
 
 #[test]
 fn a_stuck_batch_is_found_read_claimed_and_applied_once_on_160_columns() {
+    if !tmux() {
+        return;
+    }
     let [_, (columns, rows)] = SIZES;
     a_stuck_batch_is_found_read_claimed_and_applied_once(columns, rows);
 }
 
 #[test]
 fn what_a_dead_foreign_consumer_holds_is_claimed_from_its_row() {
+    if !tmux() {
+        return;
+    }
     for (columns, rows) in SIZES {
         let house = House::quiet();
         house.ghost(0, 30);
@@ -187,6 +197,9 @@ fn what_a_dead_foreign_consumer_holds_is_claimed_from_its_row() {
 
 #[test]
 fn a_dead_letter_is_read_and_brought_back() {
+    if !tmux() {
+        return;
+    }
     for (columns, rows) in SIZES {
         let house = poisoned(2, "1ms..2ms");
         house.add_events(0, 500);
@@ -235,6 +248,9 @@ fn a_dead_letter_is_read_and_brought_back() {
 
 #[test]
 fn a_plan_that_is_left_changes_nothing() {
+    if !tmux() {
+        return;
+    }
     let house = House::quiet();
     house.ghost(0, 30);
     let console = Console::open(&house, &Setting::sized(80, 24));
@@ -302,6 +318,9 @@ fn under_way(n: u64) -> (House, Console, String) {
 
 #[test]
 fn a_plan_that_runs_is_cancelled_with_a_key() {
+    if !tmux() {
+        return;
+    }
     // A hundred at a time: the first are handed over and waited for, and between two hundreds a cancel is heard.
     let (house, console, worker) = under_way(250);
     console.press(&["c"]);
@@ -326,6 +345,9 @@ fn a_plan_that_runs_is_cancelled_with_a_key() {
 
 #[test]
 fn quitting_asks_while_a_plan_runs_and_the_plan_goes_on_without_its_dialog() {
+    if !tmux() {
+        return;
+    }
     let (house, console, worker) = under_way(30);
     console.press(&["Escape"]);
     console.sees_no("c cancels the rest");

@@ -206,19 +206,22 @@ impl Console {
         })
     }
 
-    /// A person reads: dialogs take no keys in their first moment, and a picture is drawn ten times a second at most.
+    /// A person reads: dialogs take no keys in their first moment.
     pub fn is_read(&self) {
         std::thread::park_timeout(std::time::Duration::from_millis(250));
     }
 
-    /// The letter that the bar gives a screen of the group: the one in parentheses in its name.
-    pub fn letter(screen: &str, name: &str) -> Option<String> {
-        let bar = screen.lines().nth(1)?;
-        bar.split_whitespace()
-            .find(|word| word.replace(['(', ')'], "") == name)
-            .and_then(|word| word.split_once('('))
-            .and_then(|(_, rest)| rest.chars().next())
-            .map(|letter| letter.to_lowercase().to_string())
+    /// Time for a frame: ten are drawn a second.
+    pub fn is_drawn(&self) {
+        std::thread::park_timeout(std::time::Duration::from_millis(110));
+    }
+
+    /// Waits until the bar says that this screen is shown.
+    #[track_caller]
+    pub fn is_on(&self, name: &str) {
+        self.sees_one(&format!("[{name}]"), |screen| {
+            Self::shown(screen).as_deref() == Some(name)
+        });
     }
 
     /// Colours that it has set so far, as the parameters of their sequences.

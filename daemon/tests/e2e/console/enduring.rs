@@ -4,9 +4,13 @@ use serde_json::Value;
 
 use super::driver::{Console, Setting};
 use crate::house::{House, signal};
+use crate::needs::tmux;
 
 #[test]
 fn a_daemon_that_is_killed_is_seen_waited_for_and_found_again() {
+    if !tmux() {
+        return;
+    }
     let mut house = House::quiet();
     house.ghost(0, 10);
     let console = Console::open(&house, &Setting::sized(80, 24));
@@ -40,6 +44,9 @@ fn a_daemon_that_is_killed_is_seen_waited_for_and_found_again() {
 
 #[test]
 fn a_console_that_finds_no_daemon_waits_for_one() {
+    if !tmux() {
+        return;
+    }
     let mut house = House::new(crate::house::QUIET);
     let console = Console::open(&house, &Setting::sized(80, 24));
     console.sees("NOT CONNECTED");
@@ -52,6 +59,9 @@ fn a_console_that_finds_no_daemon_waits_for_one() {
 
 #[test]
 fn a_daemon_that_hangs_is_stale_in_seconds_and_keys_answer() {
+    if !tmux() {
+        return;
+    }
     let house = House::quiet();
     let console = Console::open(&house, &Setting::sized(80, 24));
     console.sees("LIVE");
@@ -69,6 +79,9 @@ fn a_daemon_that_hangs_is_stale_in_seconds_and_keys_answer() {
 
 #[test]
 fn a_terminal_may_shrink_to_one_cell_and_grow_again() {
+    if !tmux() {
+        return;
+    }
     let house = House::quiet();
     let mut console = Console::open(&house, &Setting::sized(160, 45));
     console.sees("LIVE");
@@ -94,6 +107,9 @@ fn a_terminal_may_shrink_to_one_cell_and_grow_again() {
 
 #[test]
 fn ten_megabytes_pasted_act_on_nothing() {
+    if !tmux() {
+        return;
+    }
     let house = House::quiet();
     house.ghost(0, 10);
     let console = Console::open(&house, &Setting::sized(80, 24));
@@ -124,6 +140,9 @@ fn ten_megabytes_pasted_act_on_nothing() {
 
 #[test]
 fn every_end_gives_the_terminal_back() {
+    if !tmux() {
+        return;
+    }
     let house = House::quiet();
     type End = fn(&Console);
     let table: [(&str, End); 5] = [
