@@ -315,7 +315,11 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         );
     }
     for (key, what) in acts {
-        let what = format!(" {what} ");
+        let mut what = format!(" {what} ");
+        // Only the blank behind the last one may not fit; cut, it would take a letter with it for the mark of a cut.
+        if x + 1 + ink.width_of(&key) + ink.width_of(&what) > area.right() {
+            what.pop();
+        }
         x += ink.pieces(
             x,
             area.y,
