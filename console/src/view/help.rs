@@ -42,7 +42,11 @@ pub(super) fn draw_help(model: &Model, ink: &mut Ink<'_>, area: Rect, line: usiz
             ));
         }
     }
-    lines.push((String::new(), "Keys:".to_owned(), Role::Title));
+    lines.push((
+        String::new(),
+        "Keys, and their names in the settings file:".to_owned(),
+        Role::Title,
+    ));
     for binding in BINDINGS {
         let keys: Vec<String> = model
             .options
@@ -51,7 +55,12 @@ pub(super) fn draw_help(model: &Model, ink: &mut Ink<'_>, area: Rect, line: usiz
             .iter()
             .map(ToString::to_string)
             .collect();
-        lines.push((keys.join(" "), binding.help.to_owned(), Role::Plain));
+        let help = if area.width >= 60 {
+            format!("{} ({})", binding.help, binding.name)
+        } else {
+            binding.help.to_owned()
+        };
+        lines.push((keys.join(" "), help, Role::Plain));
     }
     let is_boxed = area.width >= 60;
     let height = usize::from(area.height.saturating_sub(if is_boxed { 2 } else { 1 }));
