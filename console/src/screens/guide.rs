@@ -66,14 +66,23 @@ pub(crate) fn guide(model: &Model, width: u16) -> Vec<GuideLine> {
             say(&keys, &text, Role::Plain);
         }
     }
-    say("", "Keys:", Role::Title);
+    say(
+        "",
+        "Keys, and their names in the settings file:",
+        Role::Title,
+    );
     for binding in BINDINGS {
         let keys: Vec<String> = keymap
             .keys_of(binding.act)
             .iter()
             .map(ToString::to_string)
             .collect();
-        say(&keys.join(" "), binding.help, Role::Plain);
+        let help = if width >= 58 {
+            format!("{} ({})", binding.help, binding.name)
+        } else {
+            binding.help.to_owned()
+        };
+        say(&keys.join(" "), &help, Role::Plain);
     }
     lines
 }

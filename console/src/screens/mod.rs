@@ -97,4 +97,23 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_readme_has_every_screen_and_every_key() {
+        let page = include_str!("../../../README.md");
+        let section = page.split("\n## The console\n").nth(1).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        for screen in SCREENS {
+            let row = format!("| `{}` {} |", screen.group.digit(), screen.group.name());
+            let row = section.lines().find(|line| line.starts_with(&row)).unwrap();
+            let entry = format!("{} `{}`", screen.name, screen.letter);
+            assert!(row.contains(&entry), "{entry}");
+        }
+        for binding in crate::keys::BINDINGS {
+            for key in binding.keys {
+                let key = format!("`{key}`");
+                assert!(section.contains(&key), "{}: {key}", binding.name);
+            }
+        }
+    }
 }
