@@ -1,6 +1,6 @@
 //! What can lie over a screen: menus, dialogs, help. The top one gets the keys.
 
-use pipectl_shared::plan::{Plan, PlanParams};
+use pipectl_shared::plan::{Action, Plan, PlanParams, Selection};
 use pipectl_shared::spec::Spec;
 
 use super::{Detail, TextField};
@@ -48,6 +48,27 @@ pub(crate) struct Item {
     pub(crate) label: String,
     /// How.
     pub(crate) kind: ItemKind,
+}
+
+impl Item {
+    /// An item that makes a plan: `words -- what`.
+    pub(crate) fn plan(
+        letter: char,
+        words: &str,
+        what: &str,
+        action: Action,
+        select: Selection,
+    ) -> Self {
+        Self {
+            letter,
+            label: format!("{words} -- {what}"),
+            kind: ItemKind::Plan(PlanParams {
+                action,
+                select,
+                to: None,
+            }),
+        }
+    }
 }
 
 /// How an item is done.

@@ -1,6 +1,6 @@
 //! Groups and their consumers, those in trouble first: who holds what, and since when.
 
-use pipectl_shared::plan::{Action, PlanParams, Selection};
+use pipectl_shared::plan::{Action, Selection};
 use pipectl_shared::snapshot::{Consumer, Group as Readers};
 use ratatui::layout::Rect;
 
@@ -228,19 +228,13 @@ fn items(model: &Model) -> Vec<Item> {
         kind: ItemKind::Filtered(Id::Pending, held_by(consumer)),
     }];
     if consumer.pending > 0 {
-        items.push(Item {
-            letter: 'c',
-            label: format!("claim -- all {} entries of {name}", count(consumer.pending)),
-            kind: ItemKind::Plan(PlanParams {
-                action: Action::Claim,
-                select: Selection {
-                    stage: Some(consumer.stage.clone()),
-                    consumer: Some(name.clone()),
-                    ..Selection::default()
-                },
-                to: None,
-            }),
-        });
+        let select = Selection {
+            stage: Some(consumer.stage.clone()),
+            consumer: Some(name.clone()),
+            ..Selection::default()
+        };
+        let what = format!("all {} entries of {name}", count(consumer.pending));
+        items.push(Item::plan('c', "claim", &what, Action::Claim, select));
     }
     items.push(Item {
         letter: 't',

@@ -1,6 +1,6 @@
 //! Dead letters: entries that were given up, newest first, and bringing them back.
 
-use pipectl_shared::plan::{Action, PlanParams, Selection};
+use pipectl_shared::plan::{Action, Selection};
 use ratatui::layout::Rect;
 
 use super::body::{Line, draw_list, draw_list_and_row};
@@ -100,28 +100,19 @@ fn items(model: &Model) -> Vec<Item> {
         let n = ids.len();
         Some((ids, format!("{} marked letters", count(n as u64))))
     };
-    let plan = |letter, words: &str, what: &str, action, select| Item {
-        letter,
-        label: format!("{words} -- {what}"),
-        kind: ItemKind::Plan(PlanParams {
-            action,
-            select,
-            to: None,
-        }),
-    };
     if let Some((ids, what)) = chosen {
         let select = Selection {
             ids,
             ..Selection::default()
         };
-        items.push(plan(
+        items.push(Item::plan(
             'r',
             "redrive: add to its stage again",
             &what,
             Action::Redrive,
             select.clone(),
         ));
-        items.push(plan(
+        items.push(Item::plan(
             'p',
             "purge: delete for good",
             &what,
@@ -134,7 +125,7 @@ fn items(model: &Model) -> Vec<Item> {
             cause: Some(letter.cause.clone()),
             ..Selection::default()
         };
-        items.push(plan(
+        items.push(Item::plan(
             'R',
             "redrive",
             &format!("all of cause {}", letter.cause),
@@ -147,8 +138,8 @@ fn items(model: &Model) -> Vec<Item> {
             kind: ItemKind::Filtered(Id::Dead, word("cause", &letter.cause)),
         });
     }
-    if !view.filter.is_empty() {
-        items.push(plan(
+    if model.is_filtered_by_daemon(Id::Dead) {
+        items.push(Item::plan(
             'F',
             "redrive",
             &format!("all that match {}", view.filter),

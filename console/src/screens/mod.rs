@@ -29,6 +29,7 @@ pub(crate) use guide::guide;
 pub(crate) use latency::{chosen_series, is_told as is_latency_told};
 pub(crate) use offers::matches;
 pub(crate) use screen::{Screen, Source};
+pub(crate) use stages::{state_role, state_word};
 
 use crate::place::{Group, Id};
 

@@ -1,6 +1,6 @@
 //! Pending: entries that were delivered and are not acknowledged, oldest first. Where a stuck batch is found.
 
-use pipectl_shared::plan::{Action, PlanParams, Selection};
+use pipectl_shared::plan::{Action, Selection};
 use ratatui::layout::Rect;
 
 use super::body::{Line, draw_list, draw_list_and_row};
@@ -149,7 +149,7 @@ fn items(model: &Model) -> Vec<Item> {
                 "ack: acknowledge without applying (discarded)",
             ),
         ] {
-            items.push(plan_item(letter, words, &what, action, select.clone()));
+            items.push(Item::plan(letter, words, &what, action, select.clone()));
         }
     }
     let view = model.list(Id::Pending);
@@ -162,15 +162,15 @@ fn items(model: &Model) -> Vec<Item> {
             ..Selection::default()
         };
         let what = format!("all entries of {}", entry.consumer);
-        items.push(plan_item('C', "claim", &what, Action::Claim, select));
+        items.push(Item::plan('C', "claim", &what, Action::Claim, select));
         items.push(Item {
             letter: 'f',
             label: format!("show only entries of {}", entry.consumer),
             kind: ItemKind::Filtered(Id::Pending, word("consumer", &entry.consumer)),
         });
     }
-    if !view.filter.is_empty() {
-        items.push(plan_item(
+    if model.is_filtered_by_daemon(Id::Pending) {
+        items.push(Item::plan(
             'F',
             "claim",
             &format!("all that match {}", view.filter),
@@ -179,18 +179,6 @@ fn items(model: &Model) -> Vec<Item> {
         ));
     }
     items
-}
-
-fn plan_item(letter: char, words: &str, what: &str, action: Action, select: Selection) -> Item {
-    Item {
-        letter,
-        label: format!("{words} -- {what}"),
-        kind: ItemKind::Plan(PlanParams {
-            action,
-            select,
-            to: None,
-        }),
-    }
 }
 
 /// The list; where there is room also what the table has no column for.

@@ -62,7 +62,8 @@ pub(super) fn choose(model: &Model, unicode: char, ascii: char) -> char {
     }
 }
 
-fn state_word(state: State) -> &'static str {
+/// The word for a state.
+pub(crate) fn state_word(state: State) -> &'static str {
     match state {
         State::Starting => "STARTING",
         State::Running => "RUNNING",
@@ -74,7 +75,7 @@ fn state_word(state: State) -> &'static str {
 }
 
 /// How a state looks.
-pub(super) fn state_role(state: State) -> Role {
+pub(crate) fn state_role(state: State) -> Role {
     match state {
         State::Running => Role::Good,
         State::Starting | State::Draining | State::Paused => Role::Warn,

@@ -864,3 +864,21 @@ fn all_letters_of_a_cause_are_redriven_by_their_cause() {
         desk.press("Esc");
     }
 }
+
+#[test]
+fn a_plan_by_filter_is_offered_only_where_the_daemon_reads_the_whole_filter() {
+    let has_plan = |filter: &str| {
+        let mut desk = pending();
+        desk.press("/");
+        desk.type_text(filter);
+        desk.press("Enter x");
+        let Some(Layer::Menu(menu)) = desk.model.layers.last() else {
+            return false;
+        };
+        menu.items.iter().any(|item| item.letter == 'F')
+    };
+    assert!(has_plan("stage=enrich idle>1s"));
+    // "Claim all that match batch" would claim all there are: the daemon knows nothing of words looked for here.
+    assert!(!has_plan("batch"));
+    assert!(!has_plan("stage=enrich batch"));
+}

@@ -1,7 +1,6 @@
 //! What surrounds every screen: header, bar of screens, worst alert, footer.
 
 use pipectl_shared::rpc;
-use pipectl_shared::snapshot::State;
 use ratatui::layout::Rect;
 
 use crate::clock;
@@ -10,30 +9,9 @@ use crate::keys::Act;
 use crate::model::{Layer, Model};
 use crate::output::human::{duration_ms, duration_s};
 use crate::place::Group;
-use crate::screens::{self, Screen};
+use crate::screens::{self, Screen, state_role, state_word};
 use crate::theme::Role;
 use crate::widgets::Ink;
-
-/// The word for a state.
-pub(crate) fn word(state: State) -> &'static str {
-    match state {
-        State::Starting => "STARTING",
-        State::Running => "RUNNING",
-        State::Degraded => "DEGRADED",
-        State::Draining => "DRAINING",
-        State::Paused => "PAUSED",
-        State::Failed => "FAILED",
-    }
-}
-
-/// How a state looks.
-pub(crate) fn state_role(state: State) -> Role {
-    match state {
-        State::Running => Role::Good,
-        State::Starting | State::Draining | State::Paused => Role::Warn,
-        State::Degraded | State::Failed => Role::Bad,
-    }
-}
 
 /// How old the picture is, in words.
 pub(super) fn freshness(model: &Model) -> (String, Role) {
@@ -119,7 +97,10 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     let mut pieces: Vec<(String, Role)> = vec![(age, age_role)];
     let status = model.facts.snapshot().map(|snapshot| &snapshot.status);
     if let Some(status) = status {
-        pieces.push((word(status.state).to_owned(), state_role(status.state)));
+        pieces.push((
+            state_word(status.state).to_owned(),
+            state_role(status.state),
+        ));
     }
     pieces.push((reconnecting(model), Role::Bar));
     if let Some(status) = status {

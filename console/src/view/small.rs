@@ -3,10 +3,11 @@
 use pipectl_shared::snapshot::State;
 use ratatui::layout::Rect;
 
-use super::chrome::{freshness, reconnecting, state_role, word};
+use super::chrome::{freshness, reconnecting};
 use crate::facts::Link;
 use crate::model::Model;
 use crate::output::human::{count, or_unknown, rate};
+use crate::screens::{state_role, state_word};
 use crate::theme::Role;
 use crate::widgets::Ink;
 
@@ -30,7 +31,7 @@ pub(super) fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         Some(status) => line(
             ink,
             &[
-                (word(status.state), state_role(status.state)),
+                (state_word(status.state), state_role(status.state)),
                 (" ", Role::Plain),
                 (&age, age_role),
                 (" ", Role::Plain),
