@@ -14,7 +14,7 @@ use vte::{Params, Parser, Perform};
 
 use crate::fixtures::{self, Desk, THEME};
 use crate::message::{Answer, LinkMsg};
-use crate::model::{Model, PageWay};
+use crate::model::{Layer, Model, PageWay};
 use crate::place::Id;
 use crate::properties::is_unwanted;
 use crate::theme::{Charset, Depth, Theme};
@@ -132,14 +132,26 @@ fn poisoned<T: Serialize + DeserializeOwned>(value: &T, text: &str) -> T {
     serde_json::from_value(document).expect("texts are texts")
 }
 
-fn poisoned_rows<T: Serialize + DeserializeOwned>(rows: &[T], text: &str) -> Vec<T> {
-    rows.iter().map(|row| poisoned(row, text)).collect()
-}
-
-/// A console to which everything was told with a stranger's text in it.
-fn poisoned_desk(text: &str, size: (u16, u16), theme: Theme) -> Desk {
-    let mut desk = Desk::with(size, theme, false);
-    desk.come_up();
+/// Tells a console everything with a stranger's text in it, the screen that is shown last of all.
+fn poison(desk: &mut Desk, text: &str) {
+    let mut hello = poisoned(&fixtures::hello(desk.role), text);
+    hello.specs.truncate(2);
+    desk.tell(LinkMsg::Up {
+        hello: Box::new(hello),
+        socket: text.to_owned(),
+    });
+    // What was asked now is answered here.
+    desk.asked.clear();
+    desk.model.asked.clear();
+    let first = PageWay::First;
+    let model = &mut desk.model;
+    let (pending, dead) = (fixtures::pending(), fixtures::dead());
+    let (causes, audit) = (fixtures::causes(), fixtures::audit());
+    model.pending.take(rows(&pending, text), first, None, 0);
+    model.dead.take(rows(&dead, text), first, None, 0);
+    model.causes.take(rows(&causes, text), first, None, 0);
+    model.audit.take(rows(&audit, text), first, None, 0);
+    model.latency = Some(rows(&fixtures::exact_latency(), text).rows);
     let mut snapshot: Snapshot = poisoned(&fixtures::snapshot(0), text);
     for (n, event) in snapshot.events.iter_mut().enumerate() {
         event.seq = 1_000 + n as u64;
@@ -153,44 +165,13 @@ fn poisoned_desk(text: &str, size: (u16, u16), theme: Theme) -> Desk {
         source.state = text.to_owned();
         source.kind = text.to_owned();
     }
+    // Puts the rows in order, too.
     desk.stats(snapshot);
-    let mut hello = poisoned(&fixtures::hello(desk.role), text);
-    hello.specs.truncate(2);
-    desk.tell(LinkMsg::Up {
-        hello: Box::new(hello),
-        socket: text.to_owned(),
-    });
-    let model = &mut desk.model;
-    let first = PageWay::First;
-    model.pending.take(
-        rows(poisoned_rows(&fixtures::pending(), text)),
-        first,
-        None,
-        0,
-    );
-    model
-        .dead
-        .take(rows(poisoned_rows(&fixtures::dead(), text)), first, None, 0);
-    model.causes.take(
-        rows(poisoned_rows(&fixtures::causes(), text)),
-        first,
-        None,
-        0,
-    );
-    model.audit.take(
-        rows(poisoned_rows(&fixtures::audit(), text)),
-        first,
-        None,
-        0,
-    );
-    model.latency = Some(poisoned_rows(&fixtures::exact_latency(), text));
-    desk.asked.clear();
-    desk
 }
 
-fn rows<T>(rows: Vec<T>) -> Page<T> {
+fn rows<T: Serialize + DeserializeOwned>(rows: &[T], text: &str) -> Page<T> {
     Page {
-        rows,
+        rows: rows.iter().map(|row| poisoned(row, text)).collect(),
         next: None,
         total: None,
     }
@@ -212,7 +193,9 @@ fn layers(desk: &mut Desk, text: &str, raw: &[u8], check_it: &mut dyn FnMut(&Des
     check_it(desk, "help");
     press(desk, "Esc Enter");
     check_it(desk, "detail without a payload");
-    if !desk.asked.is_empty() && desk.model.screen == Id::Pending {
+    // Elsewhere Enter leads to another screen.
+    let is_detail = matches!(desk.model.layers.last(), Some(Layer::Detail(_)));
+    if is_detail && desk.model.screen == Id::Pending {
         let mut row = poisoned(&fixtures::pending()[0], text);
         let field = |value: &[u8]| Field {
             name: Bytes::from(raw),
@@ -237,7 +220,7 @@ fn layers(desk: &mut Desk, text: &str, raw: &[u8], check_it: &mut dyn FnMut(&Des
         plan.sample.truncate(3);
         let mut plan = poisoned(&plan, text);
         plan.matched = 1;
-        desk.answer_with(Ok(Answer::Plan(plan.clone())));
+        desk.answer_with(Ok(Answer::Plan(plan)));
         check_it(desk, "plan");
         press(desk, "1 Enter Tab Tab Enter");
         check_it(desk, "plan sent");
@@ -266,9 +249,11 @@ fn only_our_own_sequences_reach_the_terminal_whatever_strangers_write() {
             if is_long && size != (80, 24) {
                 continue;
             }
-            let mut desk = poisoned_desk(&text, size, theme);
+            let mut desk = Desk::with(size, theme, false);
+            desk.come_up();
             for id in fixtures::all_screens() {
                 desk.go(id);
+                poison(&mut desk, &text);
                 let what = format!("{} on {id:?} at {size:?}", hostile.desc);
                 let n = check(&emitted(&desk.model), &what);
                 assert!(n > 0, "{what}: nothing was drawn");

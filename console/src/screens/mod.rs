@@ -10,6 +10,7 @@ mod causes;
 mod consumers;
 mod dead;
 mod events;
+mod guide;
 mod latency;
 mod offers;
 mod overview;
@@ -24,6 +25,7 @@ mod system;
 mod topology;
 mod trends;
 
+pub(crate) use guide::guide;
 pub(crate) use latency::{chosen_series, is_told as is_latency_told};
 pub(crate) use offers::matches;
 pub(crate) use screen::{Screen, Source};

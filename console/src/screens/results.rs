@@ -211,7 +211,10 @@ fn draw_totals(
     let is_wide = area.width >= 60;
     let per_s = growth(model, "results.total").map_or_else(|| UNKNOWN.to_owned(), rate);
     let mut lines: [Vec<(String, Role)>; 3] = Default::default();
+    let is_old = ink.is_old;
     let mut put = |line: usize, name: &str, text: String| {
+        let mark = if is_old && text != UNKNOWN { "~" } else { "" };
+        let text = format!("{mark}{text}");
         lines[line].push((format!("{name} "), Role::Dim));
         lines[line].push((format!("{text}   "), value));
     };

@@ -29,12 +29,15 @@ pub(crate) struct Screen {
     /// What can be done to the chosen rows; the menu on `x`.
     pub(crate) items: fn(&Model) -> Vec<Item>,
     /// Enter: what opens, in a word for the footer, and how; `None` = nothing.
-    pub(crate) open: Option<(&'static str, fn(&mut Model) -> Vec<Effect>)>,
+    pub(crate) open: Option<Open>,
     /// Acts that mean something of its own here; `None` = what they mean everywhere.
     pub(crate) act: fn(&mut Model, Act) -> Option<Vec<Effect>>,
     /// Draws its body. Nothing of it reaches outside the area.
     pub(crate) draw: fn(&Model, &mut Ink<'_>, Rect),
 }
+
+/// What Enter opens, in a word, and how.
+pub(crate) type Open = (&'static str, fn(&mut Model) -> Vec<Effect>);
 
 /// Where a screen's rows come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -54,6 +54,12 @@ pub(super) fn open_field(model: &mut Model) -> Option<&mut TextField> {
 fn reading(model: &mut Model, act: Option<Act>) -> Vec<Effect> {
     let page = usize::from(model.size.1 / 2).max(1);
     let n_deeds = model.deeds.len();
+    let n_help = match model.layers.last() {
+        Some(Layer::Help(_)) => screens::guide(model, model.size.0.saturating_sub(2)).len(),
+        _ => 0,
+    };
+    // Header, bar, alert, frame and footer are no help.
+    let last_help = n_help.saturating_sub(usize::from(model.size.1).saturating_sub(6));
     if act == Some(Act::Copy)
         && let Some(Layer::Journal(at)) = model.layers.last()
     {
@@ -66,8 +72,7 @@ fn reading(model: &mut Model, act: Option<Act>) -> Vec<Effect> {
     }
     let (at, most) = match model.layers.last_mut() {
         Some(Layer::Journal(at)) => (at, n_deeds.saturating_sub(1)),
-        // Help ends somewhere; the view shows its last page when the line is beyond.
-        Some(Layer::Help(at)) => (at, 500),
+        Some(Layer::Help(at)) => (at, last_help),
         _ => return Vec::new(),
     };
     match act {

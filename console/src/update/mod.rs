@@ -45,8 +45,12 @@ pub(crate) fn update(model: &mut Model, now_ms: u64, msg: Msg) -> Vec<Effect> {
     };
     let series = screens::chosen_series(model);
     effects.extend(model.ask_slots(series));
-    if model.options.read_only {
-        // The last gate: whatever a dialog did, a read-only console sends nothing that acts.
+    gate(model.options.read_only, effects)
+}
+
+/// The last gate: whatever a dialog did, a read-only console sends nothing that acts.
+fn gate(read_only: bool, mut effects: Vec<Effect>) -> Vec<Effect> {
+    if read_only {
         effects.retain(|effect| !matches!(effect, Effect::Ask(_, question) if question.acts()));
     }
     effects

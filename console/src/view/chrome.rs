@@ -10,7 +10,7 @@ use crate::keys::Act;
 use crate::model::{Layer, Model};
 use crate::output::human::{duration_ms, duration_s};
 use crate::place::Group;
-use crate::screens;
+use crate::screens::{self, Screen};
 use crate::theme::Role;
 use crate::widgets::Ink;
 
@@ -137,60 +137,81 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     }
 }
 
-fn draw_bar(model: &Model, ink: &mut Ink<'_>, area: Rect) {
-    let current = screens::of(model.screen);
-    let mut x = area.x;
-    let is_narrow = area.width < 80;
+/// How much of the bar is written out, by what fits: names of all groups; of the one that is shown; then letters of the
+/// other screens only; then digits of groups only. What is shown keeps its name.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Bar {
+    Whole,
+    OneGroup,
+    Letters,
+    Digits,
+}
+
+type Pieces = Vec<(String, Role)>;
+
+fn bar(current: &Screen, bar: Bar) -> (Pieces, Pieces) {
+    let mut groups = Pieces::new();
     for group in Group::ALL {
         if screens::in_group(group).next().is_none() {
             continue;
         }
         let is_here = group == current.group;
         let role = if is_here { Role::Chosen } else { Role::Plain };
-        let name = if is_narrow && !is_here {
-            ""
-        } else {
-            group.name()
+        let is_named = match bar {
+            Bar::Whole => true,
+            Bar::OneGroup | Bar::Letters => is_here,
+            Bar::Digits => false,
         };
+        let name = if is_named { group.name() } else { "" };
         let label = format!(" {} {name}", group.digit());
-        let label = format!("{} ", label.trim_end());
-        x += ink.text(x, area.y, area.right().saturating_sub(x), &label, role);
+        groups.push((format!("{} ", label.trim_end()), role));
     }
-    ink.glyph(x, area.y, '│', '|', Role::Frame);
-    x += 1;
-    let wanted: u16 = screens::in_group(current.group)
-        .map(|screen| ink.width_of(screen.name) + 4)
-        .sum();
-    // Where not all names fit, those of other screens are their letters only: the one that is shown stays readable.
-    let is_short = wanted > area.right().saturating_sub(x) + 1;
+    let mut names = Pieces::new();
     for screen in screens::in_group(current.group) {
-        let room = area.right().saturating_sub(x);
-        if room == 0 {
-            break;
-        }
         if screen.id == current.id {
-            let label = format!("[{}]", screen.name);
-            x += ink.text(x, area.y, room, &label, Role::Chosen);
+            names.push((format!("[{}]", screen.name), Role::Chosen));
         } else {
             // The letter that jumps there is the one that stands out.
             let at = screen.name.to_lowercase().find(screen.letter).unwrap_or(0);
             let (before, rest) = screen.name.split_at(at);
             let (letter, after) = rest.split_at(rest.chars().next().map_or(0, char::len_utf8));
-            let bracketed = format!("({letter})");
-            let (before, after) = if is_short { ("", "") } else { (before, after) };
-            x += ink.pieces(
-                x,
-                area.y,
-                room,
-                &[
-                    (if is_short { "" } else { " " }, Role::Plain),
-                    (before, Role::Plain),
-                    (&bracketed, Role::Key),
-                    (after, Role::Plain),
-                ],
-            );
+            let is_named = bar < Bar::Letters;
+            if is_named {
+                names.push((format!(" {before}"), Role::Plain));
+            }
+            names.push((format!("({letter})"), Role::Key));
+            if is_named {
+                names.push((after.to_owned(), Role::Plain));
+            }
         }
-        x += u16::from(!is_short);
+        if bar < Bar::Letters {
+            names.push((" ".to_owned(), Role::Plain));
+        }
+    }
+    (groups, names)
+}
+
+fn draw_bar(model: &Model, ink: &mut Ink<'_>, area: Rect) {
+    let current = screens::of(model.screen);
+    let width =
+        |pieces: &Pieces| -> u16 { pieces.iter().map(|(text, _)| ink.width_of(text)).sum() };
+    let fits = |level: &Bar| {
+        let (groups, names) = bar(current, *level);
+        // A line between them; the blank behind the last name needs no place.
+        let needed = width(&groups) + 1 + width(&names) - u16::from(*level < Bar::Letters);
+        needed <= area.width
+    };
+    let levels = [Bar::Whole, Bar::OneGroup, Bar::Letters];
+    let level = levels.into_iter().find(fits).unwrap_or(Bar::Digits);
+    let (groups, names) = bar(current, level);
+    let mut x = area.x;
+    for (text, role) in &groups {
+        x += ink.text(x, area.y, area.right().saturating_sub(x), text, *role);
+    }
+    ink.glyph(x, area.y, '│', '|', Role::Frame);
+    x += 1;
+    for (text, role) in &names {
+        x += ink.text(x, area.y, area.right().saturating_sub(x), text, *role);
     }
 }
 
@@ -304,7 +325,6 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             (Act::Quit, "quit"),
         ],
     };
-    let acts = fitting(model, ink, acts, area.width);
     let mut x = area.x;
     if matches!(model.layers.last(), Some(Layer::Detail(_))) {
         x += ink.pieces(
@@ -314,18 +334,11 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             &[(" h", Role::Key), (" hex/text ", Role::Dim)],
         );
     }
-    for (key, what) in acts {
-        let mut what = format!(" {what} ");
-        // Only the blank behind the last one may not fit; cut, it would take a letter with it for the mark of a cut.
-        if x + 1 + ink.width_of(&key) + ink.width_of(&what) > area.right() {
-            what.pop();
-        }
-        x += ink.pieces(
-            x,
-            area.y,
-            area.right().saturating_sub(x),
-            &[(" ", Role::Plain), (&key, Role::Key), (&what, Role::Dim)],
-        );
+    let room = area.right().saturating_sub(x);
+    for (key, what) in fitting(model, ink, acts, room) {
+        let what = format!(" {what}");
+        let pieces = [(" ", Role::Plain), (&*key, Role::Key), (&what, Role::Dim)];
+        x += ink.pieces(x, area.y, area.right().saturating_sub(x), &pieces) + 1;
     }
     if typing {
         ink.pieces(

@@ -7,6 +7,7 @@ mod heatmap;
 mod histogram;
 mod ink;
 mod panel;
+mod payload;
 mod table;
 mod trend;
 
@@ -17,5 +18,6 @@ pub(crate) use heatmap::{Heatmap, bound, draw_heatmap, fullest};
 pub(crate) use histogram::{bar, draw_histogram, percent};
 pub(crate) use ink::Ink;
 pub(crate) use panel::panel;
+pub(crate) use payload::payload_lines;
 pub(crate) use table::{Cell, Column, Table, draw_table};
 pub(crate) use trend::{trend, trend_line};
