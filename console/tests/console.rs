@@ -348,7 +348,7 @@ fn a_terminal_that_does_not_read_holds_nobody() {
         session.signal(signal);
         session.ended(Duration::from_secs(5));
         session.reads(true);
-        session.is_as_before();
+        session.is_given_back();
     }
 }
 

@@ -77,11 +77,7 @@ pub(crate) fn guide(model: &Model, width: u16) -> Vec<GuideLine> {
             .iter()
             .map(ToString::to_string)
             .collect();
-        let help = if width >= 58 {
-            format!("{} ({})", binding.help, binding.name)
-        } else {
-            binding.help.to_owned()
-        };
+        let help = format!("{} ({})", binding.help, binding.name);
         say(&keys.join(" "), &help, Role::Plain);
     }
     lines
