@@ -135,7 +135,10 @@ struct Loop {
 /// Frames that may be drawn at once after a rest.
 const AT_ONCE: u32 = 3;
 
-/// When a frame may be drawn: one each `every` in the long run, and after a rest a few at once, so that neither the first
+/// Bytes a second that frames may take in the long run: a slow line queues what is more, and keys then seem to do nothing.
+const BYTES_PER_S: u64 = 55_000;
+
+/// When a frame may be drawn: one each `every` in the long run, later after large ones, and after a rest a few at once, so that neither the first
 /// connection nor the answer to a key waits for the beat.
 struct Pace {
     every: Duration,
@@ -155,8 +158,11 @@ impl Pace {
         })
     }
 
-    fn drew(&mut self, now: Instant) {
-        self.paid = Some(self.paid.map_or(now, |paid| paid.max(now)) + self.every);
+    /// A frame of so many bytes was drawn.
+    fn drew(&mut self, now: Instant, n_bytes: u64) {
+        let by_size = Duration::from_millis(n_bytes.saturating_mul(1_000) / BYTES_PER_S);
+        let price = self.every.max(by_size);
+        self.paid = Some(self.paid.map_or(now, |paid| paid.max(now)) + price);
     }
 }
 
@@ -291,7 +297,7 @@ impl Loop {
 
     fn draw(&mut self, terminal: &mut Terminal) -> io::Result<()> {
         let model = &mut self.model;
-        terminal.draw(|frame| {
+        let n_bytes = terminal.draw(|frame| {
             let area = frame.area();
             // The terminal may have changed its size before it said so.
             model.size = (area.width, area.height);
@@ -299,7 +305,7 @@ impl Loop {
             view(model, &mut Ink::new(frame.buffer_mut(), theme));
         })?;
         let now = monotonic();
-        self.pace.drew(now);
+        self.pace.drew(now, n_bytes);
         self.seen.drew(dialog(&self.model), now);
         Ok(())
     }
@@ -352,7 +358,7 @@ mod tests {
         let mut at = Vec::new();
         while now < begun + Duration::from_secs(2) {
             now += pace.wait(now);
-            pace.drew(now);
+            pace.drew(now, 1_000);
             at.push((now - begun).as_millis());
         }
         assert_eq!(at[..5], [0, 0, 0, 100, 200]);
@@ -361,9 +367,22 @@ mod tests {
         now += Duration::from_secs(60);
         for _ in 0..3 {
             assert_eq!(pace.wait(now), Duration::ZERO);
-            pace.drew(now);
+            pace.drew(now, 1_000);
         }
         assert_eq!(pace.wait(now), every);
+    }
+
+    #[test]
+    fn large_frames_come_later_so_that_the_line_keeps_up() {
+        let begun = monotonic();
+        let mut pace = Pace::new(Duration::from_millis(100));
+        let (mut now, mut n_bytes) = (begun, 0);
+        while now < begun + Duration::from_secs(10) {
+            now += pace.wait(now);
+            pace.drew(now, 11_000);
+            n_bytes += 11_000;
+        }
+        assert!((540_000..=600_000).contains(&n_bytes), "{n_bytes}");
     }
 
     #[test]
