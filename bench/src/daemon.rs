@@ -105,6 +105,10 @@ impl Daemon {
         self.child.id()
     }
 
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join("control.sock")
+    }
+
     /// Waits until it says that it is healthy; the time since its start. Asks every 2 ms over one connection.
     pub(crate) fn wait_healthy(&mut self) -> Result<Duration> {
         let mut socket = None;
@@ -242,7 +246,7 @@ fn ask(lines: &mut impl std::io::BufRead, stream: &mut UnixStream, method: &str)
 }
 
 /// A binary beside this one: all come from the same build.
-fn sibling(name: &str) -> Result<PathBuf> {
+pub(crate) fn sibling(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()
         .context("find this program")?
         .with_file_name(name);

@@ -7,6 +7,7 @@
     reason = "it measures real time, and waits in a thread of its own"
 )]
 
+mod console;
 mod daemon;
 mod events;
 mod host;
@@ -17,6 +18,16 @@ mod report;
 mod server;
 mod shared;
 mod start;
+/// The terminal of the console's tests: what is drawn is judged here by the same rule.
+#[path = "../../console/tests/common/strict.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "it is a test's file, and the tests use the rest of it"
+)]
+mod strict;
+mod terminal;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -50,6 +61,8 @@ enum Name {
     Start,
     /// Memory and CPU, idle and loaded.
     Memory,
+    /// The console: its first frame, its CPU, its memory, and what it writes.
+    Console,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,6 +95,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             Name::Latency => latency::measure(&mut report, args.quick),
             Name::Start => start::measure(&mut report, args.quick),
             Name::Memory => memory::measure(&mut report, args.quick),
+            Name::Console => console::measure(&mut report, args.quick),
         };
         // One broken measurement does not hide the others.
         if let Err(error) = measured {

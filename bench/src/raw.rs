@@ -101,13 +101,23 @@ impl Client {
         Ok(&self.buffer[at..at + n])
     }
 
-    /// Sends one command and returns a string or number as text; nothing for nil.
-    pub(crate) fn ask(&mut self, words: &[&str]) -> Result<Option<String>> {
+    /// Sends one command whatever it answers; an error reply is an error.
+    pub(crate) fn tell(&mut self, words: &[&str]) -> Result<()> {
+        self.command(words)?;
+        self.skip_reply()
+    }
+
+    fn command(&mut self, words: &[&str]) -> Result<()> {
         let mut command = format!("*{}\r\n", words.len());
         for word in words {
             command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
         }
-        self.send(command.as_bytes())?;
+        self.send(command.as_bytes())
+    }
+
+    /// Sends one command and returns a string or number as text; nothing for nil.
+    pub(crate) fn ask(&mut self, words: &[&str]) -> Result<Option<String>> {
+        self.command(words)?;
         match self.header()? {
             (b'$', n) if n >= 0 => {
                 let text = String::from_utf8_lossy(self.bytes(n)?).into_owned();

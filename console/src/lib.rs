@@ -9,6 +9,8 @@
 mod cli;
 mod client;
 pub mod clock;
+#[cfg(test)]
+mod emitted;
 mod facts;
 mod failure;
 #[cfg(test)]
@@ -21,6 +23,8 @@ mod message;
 mod model;
 mod output;
 mod place;
+#[cfg(test)]
+mod properties;
 mod run;
 mod screens;
 mod settings;

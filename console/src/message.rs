@@ -149,6 +149,10 @@ impl Question {
 
 /// What the daemon said to a [`Question`], variant by variant.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it travels in a box, one at a time"
+)]
 pub(crate) enum Answer {
     Pending(Page<Pending>),
     PendingEntry(Pending),

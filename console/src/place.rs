@@ -79,6 +79,7 @@ pub(crate) enum Id {
 
 impl Id {
     /// In the order of the gallery.
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 12] = [
         Self::Overview,
         Self::Topology,

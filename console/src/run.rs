@@ -39,7 +39,7 @@ pub(crate) struct Start {
     pub(crate) options: Options,
     /// Where the daemon may be.
     pub(crate) target: Target,
-    /// Least time between two frames.
+    /// Time a frame, in the long run.
     pub(crate) frame: Duration,
     /// Folder for exports; `None` = there is no home.
     pub(crate) state: Option<PathBuf>,
@@ -86,11 +86,9 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         link,
         newest,
         began: monotonic(),
-        drawn: None,
-        frame: start.frame,
+        pace: Pace::new(start.frame),
         state: start.state,
-        dialog: None,
-        seen: None,
+        seen: Seen::default(),
     };
     // The link hears of the end when the console is dropped, the terminal is given back when it is, in this order.
     console.turn(&mut terminal, &told)
@@ -129,17 +127,69 @@ struct Loop {
     link: Link,
     newest: Newest,
     began: Instant,
-    drawn: Option<Instant>,
-    frame: Duration,
+    pace: Pace,
     state: Option<PathBuf>,
-    /// The dialog that was on the last frame.
-    dialog: Option<Dialog>,
-    /// When that dialog was first drawn.
-    seen: Option<Instant>,
+    seen: Seen,
+}
+
+/// Frames that may be drawn at once after a rest.
+const AT_ONCE: u32 = 3;
+
+/// Bytes a second that frames may take in the long run: a slow line queues what is more, and keys then seem to do nothing.
+const BYTES_PER_S: u64 = 55_000;
+
+/// When a frame may be drawn: one each `every` in the long run, later after large ones, and after a rest a few at once, so that neither the first
+/// connection nor the answer to a key waits for the beat.
+struct Pace {
+    every: Duration,
+    /// When all the frames so far are paid for.
+    paid: Option<Instant>,
+}
+
+impl Pace {
+    fn new(every: Duration) -> Self {
+        Self { every, paid: None }
+    }
+
+    /// How long until the next frame may be drawn.
+    fn wait(&self, now: Instant) -> Duration {
+        self.paid.map_or(Duration::ZERO, |paid| {
+            paid.saturating_duration_since(now + self.every * (AT_ONCE - 1))
+        })
+    }
+
+    /// A frame of so many bytes was drawn.
+    fn drew(&mut self, now: Instant, n_bytes: u64) {
+        let by_size = Duration::from_millis(n_bytes.saturating_mul(1_000) / BYTES_PER_S);
+        let price = self.every.max(by_size);
+        self.paid = Some(self.paid.map_or(now, |paid| paid.max(now)) + price);
+    }
 }
 
 /// A question that is answered by keys: which layer, and what it asks.
 type Dialog = (usize, std::mem::Discriminant<PlanStep>);
+
+/// Which question a person has seen, and since when.
+#[derive(Debug, Default)]
+struct Seen {
+    dialog: Option<Dialog>,
+    since: Option<Instant>,
+}
+
+impl Seen {
+    /// A frame with this question, or with none, is on the screen.
+    fn drew(&mut self, dialog: Option<Dialog>, now: Instant) {
+        if dialog != self.dialog {
+            self.dialog = dialog;
+            self.since = Some(now);
+        }
+    }
+
+    /// Whether a key that was read at a time can be meant for the question that is open now.
+    fn is_meant(&self, at: Instant, open: Option<Dialog>) -> bool {
+        open.is_none() || (open == self.dialog && self.since.is_some_and(|since| since <= at))
+    }
+}
 
 impl Loop {
     fn turn(&mut self, terminal: &mut Terminal, told: &Receiver<Told>) -> io::Result<()> {
@@ -147,9 +197,7 @@ impl Loop {
         let mut ticked = monotonic();
         loop {
             let now = monotonic();
-            let frame_in = self.drawn.map_or(Duration::ZERO, |at| {
-                (at + self.frame).saturating_duration_since(now)
-            });
+            let frame_in = self.pace.wait(now);
             if is_dirty && frame_in.is_zero() {
                 self.draw(terminal)?;
                 is_dirty = false;
@@ -204,16 +252,12 @@ impl Loop {
             }
             // Keys that were pressed before a question was on the screen are no answer to it: a slow line may hold the
             // picture back for seconds while a person types on. Esc and Ctrl-C change nothing and always count.
-            Told::Typed(at, Msg::Key(key)) if !is_harmless(key) && self.is_unseen(at) => None,
+            Told::Typed(at, Msg::Key(key))
+                if !is_harmless(key) && !self.seen.is_meant(at, dialog(&self.model)) =>
+            {
+                None
+            }
             Told::Typed(_, msg) => Some(msg),
-        }
-    }
-
-    fn is_unseen(&self, at: Instant) -> bool {
-        match dialog(&self.model) {
-            None => false,
-            open if open == self.dialog => self.seen.is_none_or(|seen| at < seen),
-            Some(_) => true,
         }
     }
 
@@ -253,7 +297,7 @@ impl Loop {
 
     fn draw(&mut self, terminal: &mut Terminal) -> io::Result<()> {
         let model = &mut self.model;
-        terminal.draw(|frame| {
+        let n_bytes = terminal.draw(|frame| {
             let area = frame.area();
             // The terminal may have changed its size before it said so.
             model.size = (area.width, area.height);
@@ -261,12 +305,8 @@ impl Loop {
             view(model, &mut Ink::new(frame.buffer_mut(), theme));
         })?;
         let now = monotonic();
-        self.drawn = Some(now);
-        let shown = dialog(&self.model);
-        if shown != self.dialog {
-            self.dialog = shown;
-            self.seen = Some(now);
-        }
+        self.pace.drew(now, n_bytes);
+        self.seen.drew(dialog(&self.model), now);
         Ok(())
     }
 }
@@ -303,4 +343,78 @@ fn export(folder: Option<&std::path::Path>, name: &str, content: &str) -> Result
         .and_then(|mut file| file.write_all(content.as_bytes()))
         .map_err(|error| format!("export: write {}: {error}", path.display()))?;
     Ok(format!("written: {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_keep_their_beat_in_the_long_run_and_the_first_do_not_wait() {
+        let every = Duration::from_millis(100);
+        let begun = monotonic();
+        let mut pace = Pace::new(every);
+        let mut now = begun;
+        let mut at = Vec::new();
+        while now < begun + Duration::from_secs(2) {
+            now += pace.wait(now);
+            pace.drew(now, 1_000);
+            at.push((now - begun).as_millis());
+        }
+        assert_eq!(at[..5], [0, 0, 0, 100, 200]);
+        assert_eq!(at.len(), 3 + 20);
+        // After a rest again.
+        now += Duration::from_secs(60);
+        for _ in 0..3 {
+            assert_eq!(pace.wait(now), Duration::ZERO);
+            pace.drew(now, 1_000);
+        }
+        assert_eq!(pace.wait(now), every);
+    }
+
+    #[test]
+    fn large_frames_come_later_so_that_the_line_keeps_up() {
+        let begun = monotonic();
+        let mut pace = Pace::new(Duration::from_millis(100));
+        let (mut now, mut n_bytes) = (begun, 0);
+        while now < begun + Duration::from_secs(10) {
+            now += pace.wait(now);
+            pace.drew(now, 11_000);
+            n_bytes += 11_000;
+        }
+        assert!((540_000..=600_000).contains(&n_bytes), "{n_bytes}");
+    }
+
+    #[test]
+    fn a_key_pressed_before_a_question_was_drawn_is_no_answer_to_it() {
+        let begun = monotonic();
+        let at = |ms| begun + Duration::from_millis(ms);
+        let question = |step: &PlanStep| Some((1, std::mem::discriminant(step)));
+        let params = pipectl_shared::plan::PlanParams {
+            action: pipectl_shared::plan::Action::Claim,
+            select: pipectl_shared::plan::Selection::default(),
+            to: None,
+        };
+        let fault = crate::message::Fault {
+            message: "no".to_owned(),
+            hint: None,
+        };
+        let making = question(&PlanStep::Making(params.clone()));
+        let failed = question(&PlanStep::Failed(params, fault));
+        let mut seen = Seen::default();
+        seen.drew(None, at(0));
+        assert!(seen.is_meant(at(1), None), "for the screen");
+        assert!(!seen.is_meant(at(2), making), "it is open and not drawn");
+        seen.drew(making, at(900));
+        assert!(
+            !seen.is_meant(at(899), making),
+            "pressed while it was drawn"
+        );
+        assert!(seen.is_meant(at(901), making));
+        seen.drew(making, at(1_000));
+        assert!(seen.is_meant(at(950), making), "it was there before");
+        assert!(!seen.is_meant(at(1_100), failed), "another question");
+        seen.drew(failed, at(1_200));
+        assert!(seen.is_meant(at(1_201), failed));
+    }
 }

@@ -298,3 +298,82 @@ fn the_target_folder_is_the_one_that_cargo_uses() {
         text(&output)
     );
 }
+
+/// `scripts/up ARGS` on a machine whose cargo builds nothing and whose pipectl only notes what it is asked; on a terminal,
+/// or without one. What was run.
+fn up(args: &str, is_terminal: bool) -> Vec<String> {
+    let machine = Machine::new(DEBIAN);
+    machine.stub("redis-server", "");
+    machine.stub("cargo", "");
+    machine.stub(
+        "pipectl",
+        "[ \"$PIPELINED_DATA\" ] && echo \"data $PIPELINED_DATA\" >>\"$LOG\"; exit 0",
+    );
+    std::fs::create_dir_all(machine.path("target/release")).unwrap();
+    symlink(
+        machine.path("bin/pipectl"),
+        machine.path("target/release/pipectl"),
+    )
+    .unwrap();
+    let command = format!("bash '{}' {args}", root().join("scripts/up").display());
+    let mut run = if is_terminal {
+        let mut run = Command::new("/usr/bin/script");
+        run.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+        run
+    } else {
+        let mut run = Command::new("/bin/bash");
+        run.args(["-c", &command]);
+        run
+    };
+    let output = run
+        .env("PATH", machine.path("bin"))
+        .env("SHELL", machine.path("bin/bash"))
+        .env("HOME", machine.folder.path())
+        .env("LOG", machine.path("log"))
+        .env("CARGO_TARGET_DIR", machine.path("target"))
+        .env_remove("PIPELINED_DATA")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{args}: {}", text(&output));
+    let config = root().join("pipeline.toml").display().to_string();
+    machine
+        .log()
+        .lines()
+        .filter(|line| !line.starts_with("cargo"))
+        .map(|line| line.replace(&config, "OURS").trim_end().to_owned())
+        .collect()
+}
+
+#[test]
+fn on_a_terminal_up_opens_the_console_of_the_same_daemon() {
+    let table: [(&str, bool, &[&str]); 7] = [
+        ("", false, &["pipectl up --config OURS"]),
+        ("", true, &["pipectl up --config OURS", "pipectl"]),
+        (
+            "--config mine.toml --set a=b",
+            true,
+            &["pipectl up --config mine.toml --set a=b", "pipectl"],
+        ),
+        (
+            "--socket /s --data=/d",
+            true,
+            &[
+                "pipectl up --config OURS --socket /s --data=/d",
+                "data /d",
+                "pipectl --socket /s",
+                "data /d",
+            ],
+        ),
+        (
+            "--data /d",
+            false,
+            &["pipectl up --config OURS --data /d", "data /d"],
+        ),
+        ("-o json", true, &["pipectl up --config OURS -o json"]),
+        ("--no-input", true, &["pipectl up --config OURS --no-input"]),
+    ];
+    for (args, is_terminal, wanted) in table {
+        assert_eq!(up(args, is_terminal), wanted, "{args} {is_terminal}");
+    }
+}

@@ -228,6 +228,22 @@ fn reading(golden: &mut Golden) {
         },
     );
     golden.check(
+        "latency_slots_params",
+        &LatencySlotsParams {
+            stage: Some("enrich".to_owned()),
+            measure: Some("service".to_owned()),
+            after_ms: 1_640_995_200_000,
+        },
+    );
+    golden.check(
+        "history_params",
+        &HistoryParams {
+            from_ms: Some(1_640_995_200_000),
+            to_ms: None,
+            points: 720,
+        },
+    );
+    golden.check(
         "tap_params",
         &TapParams {
             stage: None,

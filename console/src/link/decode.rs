@@ -1,6 +1,7 @@
 //! Questions as requests, answers and notifications as messages. What does not fit is told, never trusted.
 
 use pipectl_shared::rpc::{LatencyParams, Request};
+use pipectl_shared::snapshot::{Event, Snapshot};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -60,15 +61,59 @@ fn fit<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
 /// Reads a notification; one that is unknown or broken is passed over, because the next Snapshot makes up for it.
 pub(super) fn notification(request: Request) -> Option<LinkMsg> {
     match request.method.as_str() {
-        "stats" => serde_json::from_value(request.params)
-            .ok()
-            .map(LinkMsg::Stats),
+        "stats" => {
+            serde_json::from_value(request.params)
+                .ok()
+                .map(|mut snapshot: Box<Snapshot>| {
+                    snapshot.events.iter_mut().for_each(clip);
+                    LinkMsg::Stats(snapshot)
+                })
+        }
         "event" => serde_json::from_value(request.params)
             .ok()
-            .map(LinkMsg::Event),
+            .map(|mut event: Box<Event>| {
+                clip(&mut event);
+                LinkMsg::Event(event)
+            }),
         "plan.progress" => serde_json::from_value(request.params)
             .ok()
             .map(LinkMsg::Progress),
         _ => None,
+    }
+}
+
+/// Bytes of a text of an event that are kept, and events are kept by the thousand: a line of theirs is a sentence, and one of
+/// a megabyte is a lie.
+const EVENT_TEXT_MAX: usize = 4 * 1024;
+
+fn clip(event: &mut Event) {
+    let texts = [&mut event.level, &mut event.name, &mut event.message];
+    for text in texts.into_iter().chain(event.stage.as_mut()) {
+        text.truncate(text.floor_char_boundary(EVENT_TEXT_MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_a_megabyte_is_kept_as_a_sentence() {
+        let long = "ä".repeat(400_000);
+        let params = serde_json::json!({
+            "seq": 1, "ts_ms": 2, "level": "info", "name": long, "message": long, "stage": long,
+        });
+        let request = Request {
+            jsonrpc: "2.0".to_owned(),
+            id: None,
+            method: "event".to_owned(),
+            params,
+        };
+        let Some(LinkMsg::Event(event)) = notification(request) else {
+            panic!("no event");
+        };
+        assert_eq!(event.level, "info");
+        assert_eq!(event.message, "ä".repeat(EVENT_TEXT_MAX / 2));
+        assert_eq!(event.stage, Some(event.message));
     }
 }

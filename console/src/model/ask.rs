@@ -36,6 +36,13 @@ impl Model {
         select
     }
 
+    /// Whether the filter says exactly what the daemon would choose by it. Words that are only looked for in the loaded rows
+    /// narrow what is seen and not what a plan by filter would take: then there is no such plan.
+    pub(crate) fn is_filtered_by_daemon(&self, id: Id) -> bool {
+        parse_selector(&self.list(id).filter)
+            .is_ok_and(|read| read.text.is_empty() && !read.select.is_empty())
+    }
+
     /// Asks for a page of a paged screen's rows; nothing when it is under way, or when there is no such page.
     pub(crate) fn ask_rows(&mut self, id: Id, way: PageWay) -> Option<Effect> {
         let is_under_way = |purpose: &Purpose| matches!(purpose, Purpose::Rows(of, by, _) if (*of, *by) == (id, way));

@@ -1,6 +1,6 @@
 //! What can lie over a screen: menus, dialogs, help. The top one gets the keys.
 
-use pipectl_shared::plan::{Plan, PlanParams};
+use pipectl_shared::plan::{Action, Plan, PlanParams, Selection};
 use pipectl_shared::spec::Spec;
 
 use super::{Detail, TextField};
@@ -50,6 +50,27 @@ pub(crate) struct Item {
     pub(crate) kind: ItemKind,
 }
 
+impl Item {
+    /// An item that makes a plan: `words -- what`.
+    pub(crate) fn plan(
+        letter: char,
+        words: &str,
+        what: &str,
+        action: Action,
+        select: Selection,
+    ) -> Self {
+        Self {
+            letter,
+            label: format!("{words} -- {what}"),
+            kind: ItemKind::Plan(PlanParams {
+                action,
+                select,
+                to: None,
+            }),
+        }
+    }
+}
+
 /// How an item is done.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ItemKind {
@@ -66,8 +87,6 @@ pub(crate) enum ItemKind {
     Screen(Id),
     /// Goes to a screen and filters it.
     Filtered(Id, String),
-    /// Marks every loaded row that matches.
-    MarkAll,
 }
 
 /// Everything by name.

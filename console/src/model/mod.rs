@@ -135,8 +135,6 @@ pub(crate) struct Model {
     pub(crate) slots: SlotBook,
     /// Time cursor of charts: columns back from now; `None` = now.
     pub(crate) time_back: Option<usize>,
-    /// Which series of a chart is shown, by screen: an index that the screen understands.
-    pub(crate) choice: HashMap<Id, usize>,
     /// What lies over the screen, bottom first.
     pub(crate) layers: Vec<Layer>,
     /// What was done from here, oldest first.
@@ -174,7 +172,6 @@ impl Model {
             latency: None,
             slots: SlotBook::default(),
             time_back: None,
-            choice: HashMap::new(),
             layers: Vec::new(),
             deeds: Vec::new(),
             notice: None,

@@ -61,11 +61,6 @@ impl<T> Pages<T> {
         None
     }
 
-    /// All loaded rows.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.pages.iter().flatten()
-    }
-
     /// Rows of the list before the loaded ones, about.
     pub(crate) fn n_before(&self) -> usize {
         (self.cursors.len() - self.pages.len().min(self.cursors.len())) * PAGE_ROWS as usize

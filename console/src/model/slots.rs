@@ -14,8 +14,10 @@ use crate::place::Id;
 const SLOTS_MAX: usize = 720;
 /// Series kept; the one that was asked for longest ago goes. 8 x 720 slots of some 20 buckets are 3 MB.
 const SERIES_MAX: usize = 8;
-/// Between two questions for what is new: the length of a slot.
+/// Between two questions for what is new at most: the length of a slot.
 const ASK_MS: u64 = 5_000;
+/// And at least.
+const LEAST_MS: u64 = 2_000;
 /// A slot this far ahead of the newest Snapshot is from before the daemon's clock was set back.
 const AHEAD_MS: u64 = 60_000;
 /// Points of the past that are asked for at the start: one per 5 s of an hour.
@@ -166,9 +168,10 @@ impl Model {
         Some(())
     }
 
-    /// Asks for the slots that the latency screen needs and does not have: one question at a time, so that walking through
+    /// Asks for the slots of a series that the latency screen needs and does not have: one question at a time, so that walking through
     /// the rows asks for where it ends.
-    pub(crate) fn ask_slots(&mut self) -> Option<Effect> {
+    pub(crate) fn ask_slots(&mut self, series: Option<Series>) -> Option<Effect> {
+        let series = series?;
         if self.screen != Id::Latency || !self.facts.is_up() {
             return None;
         }
@@ -176,14 +179,19 @@ impl Model {
         if self.asked.values().any(is_asked) {
             return None;
         }
-        let series = crate::screens::chosen_series(self)?;
         let now_ms = self.now_ms;
         let newest_ms = self.facts.latest().map_or(u64::MAX, |s| s.ts_ms);
-        let known = self.slots.series.get_mut(&series);
-        if known
-            .as_ref()
-            .is_some_and(|known| now_ms.saturating_sub(known.asked_ms) < ASK_MS)
-        {
+        let known = self.slots.series.get(&series);
+        let is_due = known.is_none_or(|known| {
+            let since_ms = now_ms.saturating_sub(known.asked_ms);
+            // As soon as the next slot must be over; while nothing is known of that, as often as slots end.
+            let is_over = known
+                .rows
+                .back()
+                .is_some_and(|row| newest_ms > row.end_ms.saturating_add(row.step_ms.max(1_000)));
+            since_ms >= ASK_MS || (is_over && since_ms >= LEAST_MS)
+        });
+        if !is_due {
             return None;
         }
         if known.is_none() && self.slots.series.len() >= SERIES_MAX {
@@ -246,7 +254,8 @@ mod tests {
 
     #[test]
     fn missing_slots_are_gaps_and_late_ticks_are_none() {
-        let table: &[(&str, &[u64], &[(u64, bool)])] = &[
+        type Case<'a> = (&'a str, &'a [u64], &'a [(u64, bool)]);
+        let table: &[Case<'_>] = &[
             ("none", &[], &[]),
             ("one", &[5_000], &[(5_000, true)]),
             (

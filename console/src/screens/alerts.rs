@@ -4,8 +4,9 @@ use pipectl_shared::snapshot::Alert;
 use ratatui::layout::Rect;
 
 use super::body::{Line, draw_list_and_row};
-use super::screen::{List, Screen, Source, no_act, no_items, no_open};
+use super::screen::{List, Screen, Source, no_act, no_items};
 use crate::clock;
+use crate::message::Effect;
 use crate::model::Model;
 use crate::output::human::duration_ms;
 use crate::place::{Group, Id};
@@ -20,10 +21,12 @@ pub(super) const SCREEN: Screen = Screen {
     about: "What needs a person now, worst first, with the next step.",
     legend: &[
         "SINCE: how long it has been open. NEXT: a command to begin with.",
+        "Enter goes to the screen that shows what it is about.",
         "An alert goes away by itself when its cause is gone; Events keeps that it was there.",
     ],
     list: Some(List {
         noun: "alerts",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| alerts(model).len(),
         id: |model, row| {
@@ -36,7 +39,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Snapshot,
     items: no_items,
-    open: no_open,
+    open: Some(("its screen", open)),
     act: no_act,
     draw,
 };
@@ -54,6 +57,30 @@ fn alerts(model: &Model) -> &[Alert] {
         .facts
         .snapshot()
         .map_or(&[], |snapshot| &snapshot.status.alerts)
+}
+
+/// The screen that shows what an alert, or an event, of this name is about. Names are the daemon's and grow; those that
+/// are not known here lead to the overview.
+pub(super) fn screen_about(name: &str) -> Id {
+    match name.split('.').next().unwrap_or_default() {
+        "pending" => Id::Pending,
+        "dead" | "entry" => Id::Dead,
+        "ack" | "group" | "consumer" | "worker" => Id::Consumers,
+        "redis" | "memory" | "disk" | "host" | "history" => Id::System,
+        "plan" | "audit" => Id::Audit,
+        "latency" => Id::Latency,
+        _ => Id::Overview,
+    }
+}
+
+/// Enter: where it is seen.
+fn open(model: &mut Model) -> Vec<Effect> {
+    let row = model.list(Id::Alerts).row();
+    let Some(alert) = row.and_then(|row| alerts(model).get(row)) else {
+        return Vec::new();
+    };
+    let screen = super::of(screen_about(&alert.name));
+    model.go(screen.id, screen.group)
 }
 
 fn is_critical(alert: &Alert) -> bool {

@@ -4,7 +4,7 @@ use pipectl_shared::snapshot::Audit;
 use ratatui::layout::Rect;
 
 use super::body::{Line, draw_list_and_row, stamp};
-use super::screen::{List, Screen, Source, no_act, no_items, no_open};
+use super::screen::{List, Screen, Source, no_act, no_items};
 use crate::model::Model;
 use crate::place::{Group, Id};
 use crate::theme::Role;
@@ -23,6 +23,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "acts",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| model.audit.len(),
         id: |model, row| {
@@ -36,7 +37,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Pages,
     items: no_items,
-    open: no_open,
+    open: None,
     act: no_act,
     draw,
 };

@@ -22,6 +22,13 @@ pub(crate) fn draw_list(model: &Model, ink: &mut Ink<'_>, area: Rect, screen: &S
     let head = Rect::new(area.x, area.y, area.width, 1);
     draw_head(model, ink, head, screen, list, view);
     let body = Rect::new(area.x, area.y + 1, area.width, area.height - 1);
+    draw_rows(model, ink, body, screen);
+}
+
+/// The list without its line of counts: the table, or why there is none.
+pub(super) fn draw_rows(model: &Model, ink: &mut Ink<'_>, body: Rect, screen: &Screen) {
+    let Some(list) = &screen.list else { return };
+    let view = model.list(screen.id);
     if view.order.is_empty() {
         let (text, role) = why_empty(model, screen, list, view);
         ink.wrapped(inset(body), &text, role);
@@ -81,8 +88,10 @@ pub(super) fn draw_list_and_row(
     lines: Option<Vec<Line>>,
 ) {
     // Narrow tables show little of a message, so more of the place is for the pane.
-    let share = if area.width < 60 { 2 } else { 3 };
-    let height = (area.height / share).clamp(3, 9);
+    let height = match area.width {
+        ..60 => (area.height / 2).clamp(3, 9),
+        _ => (area.height / 4).clamp(3, 7),
+    };
     let Some(lines) = lines.filter(|_| area.height >= height + 4) else {
         return draw_list(model, ink, area, screen);
     };
@@ -136,6 +145,14 @@ fn ink_is_old(model: &Model) -> bool {
     )
 }
 
+/// Takes rows from the top of an area.
+pub(super) fn take(area: &mut Rect, rows: u16) -> Rect {
+    let rows = rows.min(area.height);
+    let taken = Rect::new(area.x, area.y, area.width, rows);
+    *area = Rect::new(area.x, area.y + rows, area.width, area.height - rows);
+    taken
+}
+
 fn inset(area: Rect) -> Rect {
     let margin = 2.min(area.width / 4);
     let top = u16::from(area.height > 4);
@@ -147,7 +164,7 @@ fn inset(area: Rect) -> Rect {
     )
 }
 
-fn draw_head(
+pub(super) fn draw_head(
     model: &Model,
     ink: &mut Ink<'_>,
     area: Rect,
@@ -195,6 +212,10 @@ fn counts(model: &Model, screen: &Screen, list: &List, view: &ListView) -> Strin
         Id::Audit => paged(&model.audit),
         _ => (None, 0, false, None),
     };
+    if !is_loaded(model, screen) {
+        // Nobody knows, which is not 0.
+        return format!("? {}", list.noun);
+    }
     let n_rows = (list.n_rows)(model);
     let n_shown = view.order.len();
     let mut text = String::new();
@@ -214,6 +235,17 @@ fn counts(model: &Model, screen: &Screen, list: &List, view: &ListView) -> Strin
     }
     text.push(' ');
     text.push_str(list.noun);
+    let left_out = model.facts.snapshot().and_then(|snapshot| {
+        let name = match screen.id {
+            Id::Consumers => "consumers",
+            Id::Alerts => "alerts",
+            _ => return None,
+        };
+        snapshot.truncated.get(name).copied()
+    });
+    if let Some(n) = left_out {
+        text.push_str(&format!(", {} more not sent", count(n)));
+    }
     if !view.marks.is_empty() {
         text.push_str(&format!(", {} marked", count(view.marks.len() as u64)));
     }
@@ -235,9 +267,9 @@ fn paged<T>(pages: &crate::model::Pages<T>) -> (Option<u64>, usize, bool, Option
     )
 }
 
-/// Never heard, failed, filtered away, or truly nothing: never the same words.
-fn why_empty(model: &Model, screen: &Screen, list: &List, view: &ListView) -> (String, Role) {
-    let is_loaded = match (screen.source, screen.id) {
+/// Whether what the screen shows was ever told.
+fn is_loaded(model: &Model, screen: &Screen) -> bool {
+    match (screen.source, screen.id) {
         (Source::Snapshot, _) => model.facts.snapshot().is_some(),
         (Source::Latency, _) => {
             model.latency.is_some()
@@ -250,7 +282,11 @@ fn why_empty(model: &Model, screen: &Screen, list: &List, view: &ListView) -> (S
         (Source::Pages, Id::Dead) => model.dead.is_loaded,
         (Source::Pages, Id::Causes) => model.causes.is_loaded,
         (Source::Pages, _) => model.audit.is_loaded,
-    };
+    }
+}
+
+/// Never heard, failed, filtered away, or truly nothing: never the same words.
+fn why_empty(model: &Model, screen: &Screen, list: &List, view: &ListView) -> (String, Role) {
     if let Some(fault) = model.faults.get(&screen.id) {
         let hint = fault
             .hint
@@ -259,13 +295,17 @@ fn why_empty(model: &Model, screen: &Screen, list: &List, view: &ListView) -> (S
             .unwrap_or_default();
         return (format!("{}{hint}", fault.message), Role::Warn);
     }
-    if !is_loaded {
+    if !is_loaded(model, screen) {
         let text = match &model.facts.link {
             Link::Connecting { .. } => "connecting to the daemon ...",
             Link::Up { .. } => "asking the daemon ...",
             Link::Down { .. } | Link::Refused { .. } => "unknown: the daemon was never reached",
         };
         return (text.to_owned(), Role::Dim);
+    }
+    if view.typing.is_some() && (list.n_rows)(model) > 0 {
+        let text = format!("none of the loaded {} match so far", list.noun);
+        return (text, Role::Plain);
     }
     if !view.filter.is_empty() {
         let text = format!("no {} match the filter; Esc clears it", list.noun);

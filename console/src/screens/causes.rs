@@ -1,6 +1,6 @@
 //! Causes: dead letters folded by what killed them, so that a hundred letters of one fault are one row and one act.
 
-use pipectl_shared::plan::{Action, PlanParams, Selection};
+use pipectl_shared::plan::{Action, Selection};
 use pipectl_shared::snapshot::Cause;
 use ratatui::layout::Rect;
 
@@ -26,6 +26,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "causes",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| model.causes.len(),
         id: |model, row| {
@@ -39,10 +40,10 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Pages,
     items,
-    open: |model| match here(model).map(filter) {
+    open: Some(("its letters", |model| match here(model).map(filter) {
         Some(filter) => model.go_filtered(Id::Dead, filter),
         None => Vec::<Effect>::new(),
-    },
+    })),
     act: no_act,
     draw,
 };
@@ -96,17 +97,13 @@ fn items(model: &Model) -> Vec<Item> {
     };
     let name = &cause.cause;
     let n = count(cause.count);
-    let plan = |letter, words: &str, action| Item {
-        letter,
-        label: format!("{words} -- all {n} letters of cause {name}"),
-        kind: ItemKind::Plan(PlanParams {
-            action,
-            select: Selection {
-                cause: Some(name.clone()),
-                ..Selection::default()
-            },
-            to: None,
-        }),
+    let plan = |letter, words: &str, action| {
+        let select = Selection {
+            cause: Some(name.clone()),
+            ..Selection::default()
+        };
+        let what = format!("all {n} letters of cause {name}");
+        Item::plan(letter, words, &what, action, select)
     };
     vec![
         plan('r', "redrive: add to their stage again", Action::Redrive),

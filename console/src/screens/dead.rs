@@ -1,9 +1,9 @@
 //! Dead letters: entries that were given up, newest first, and bringing them back.
 
-use pipectl_shared::plan::{Action, PlanParams, Selection};
+use pipectl_shared::plan::{Action, Selection};
 use ratatui::layout::Rect;
 
-use super::body::draw_list;
+use super::body::{Line, draw_list, draw_list_and_row};
 use super::screen::{List, Screen, Source, no_act};
 use crate::message::Effect;
 use crate::model::{DetailOf, Item, ItemKind, Model, word};
@@ -26,6 +26,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "dead letters",
+        has_marks: true,
         columns: COLUMNS,
         n_rows: |model| model.dead.len(),
         id: |model, row| {
@@ -39,9 +40,9 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Pages,
     items,
-    open,
+    open: Some(("payload", open)),
     act: no_act,
-    draw: |model: &Model, ink: &mut Ink<'_>, area: Rect| draw_list(model, ink, area, &SCREEN),
+    draw,
 };
 
 const COLUMNS: &[Column] = &[
@@ -99,28 +100,19 @@ fn items(model: &Model) -> Vec<Item> {
         let n = ids.len();
         Some((ids, format!("{} marked letters", count(n as u64))))
     };
-    let plan = |letter, words: &str, what: &str, action, select| Item {
-        letter,
-        label: format!("{words} -- {what}"),
-        kind: ItemKind::Plan(PlanParams {
-            action,
-            select,
-            to: None,
-        }),
-    };
     if let Some((ids, what)) = chosen {
         let select = Selection {
             ids,
             ..Selection::default()
         };
-        items.push(plan(
+        items.push(Item::plan(
             'r',
             "redrive: add to its stage again",
             &what,
             Action::Redrive,
             select.clone(),
         ));
-        items.push(plan(
+        items.push(Item::plan(
             'p',
             "purge: delete for good",
             &what,
@@ -133,7 +125,7 @@ fn items(model: &Model) -> Vec<Item> {
             cause: Some(letter.cause.clone()),
             ..Selection::default()
         };
-        items.push(plan(
+        items.push(Item::plan(
             'R',
             "redrive",
             &format!("all of cause {}", letter.cause),
@@ -146,8 +138,8 @@ fn items(model: &Model) -> Vec<Item> {
             kind: ItemKind::Filtered(Id::Dead, word("cause", &letter.cause)),
         });
     }
-    if !view.filter.is_empty() {
-        items.push(plan(
+    if model.is_filtered_by_daemon(Id::Dead) {
+        items.push(Item::plan(
             'F',
             "redrive",
             &format!("all that match {}", view.filter),
@@ -156,4 +148,28 @@ fn items(model: &Model) -> Vec<Item> {
         ));
     }
     items
+}
+
+/// The list; where there is room also the whole error and what the table has no column for.
+fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect) {
+    let row = model.list(Id::Dead).row();
+    let Some(letter) = row.and_then(|row| model.dead.get(row)) else {
+        return draw_list(model, ink, area, &SCREEN);
+    };
+    let mut lines = vec![
+        Line::new(Role::Warn, letter.error.clone()),
+        Line::plain(format!(
+            "{} in stage {} after {} tries, cause {}",
+            letter.reason, letter.stage, letter.tries, letter.cause
+        )),
+    ];
+    if let Some(id) = &letter.redriven {
+        lines.push(Line::new(Role::Strong, format!("redriven as {id}")));
+    }
+    lines.push(Line::new(
+        Role::Dim,
+        format!("was {} in {}", letter.origin_id, letter.origin_stream),
+    ));
+    let lines = Some(lines).filter(|_| area.height >= 14);
+    draw_list_and_row(model, ink, area, &SCREEN, &letter.id, lines);
 }

@@ -3,9 +3,11 @@
 use pipectl_shared::snapshot::Event;
 use ratatui::layout::Rect;
 
+use super::alerts::screen_about;
 use super::body::{Line, draw_list_and_row, stamp};
-use super::screen::{List, Screen, Source, no_act, no_items, no_open};
+use super::screen::{List, Screen, Source, no_act, no_items};
 use crate::clock;
+use crate::message::Effect;
 use crate::model::Model;
 use crate::output::human::duration_ms;
 use crate::place::{Group, Id};
@@ -22,10 +24,12 @@ pub(super) const SCREEN: Screen = Screen {
         "LEVEL: info, action (an operator did it), warning, error.",
         "TIME UTC: hours, minutes, seconds; of another day: month-day hours:minutes.",
         "The last 1,000 since this console came, and up to 20 from before; the daemon's journal file has all.",
+        "Enter goes to the screen that shows what it is about.",
         "With the cursor on the first row the list follows what comes.",
     ],
     list: Some(List {
         noun: "events",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| model.facts.n_shown_events(),
         id: |model, row| {
@@ -37,7 +41,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Snapshot,
     items: no_items,
-    open: no_open,
+    open: Some(("its screen", open)),
     act: no_act,
     draw,
 };
@@ -54,6 +58,21 @@ const COLUMNS: &[Column] = &[
 fn event(model: &Model, row: usize) -> Option<&Event> {
     let n = model.facts.n_shown_events();
     model.facts.events.get(n.checked_sub(row + 1)?)
+}
+
+/// Enter: where it is seen.
+fn open(model: &mut Model) -> Vec<Effect> {
+    let row = model.list(Id::Events).row();
+    let Some(event) = row.and_then(|row| event(model, row)) else {
+        return Vec::new();
+    };
+    // The message of an alert's event begins with the alert's name.
+    let name = match event.name.as_str() {
+        "alert.opened" | "alert.closed" => event.message.split(':').next().unwrap_or_default(),
+        name => name,
+    };
+    let screen = super::of(screen_about(name));
+    model.go(screen.id, screen.group)
 }
 
 fn role(event: &Event) -> Role {

@@ -5,7 +5,7 @@ use pipectl_shared::snapshot::{Latency, Snapshot};
 use ratatui::layout::Rect;
 
 use super::body::draw_list;
-use super::screen::{List, Screen, Source, no_items, no_open};
+use super::screen::{List, Screen, Source, no_items};
 use crate::clock;
 use crate::keys::Act;
 use crate::message::Effect;
@@ -34,6 +34,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "measures",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| rows(model).len(),
         id: |model, row| {
@@ -46,7 +47,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Latency,
     items: no_items,
-    open: no_open,
+    open: None,
     act,
     draw,
 };
@@ -55,12 +56,12 @@ const COLUMNS: &[Column] = &[
     Column::text("STAGE", 0, 8, 18),
     Column::text("MEASURE", 0, 10, 10),
     Column::figure("COUNT", 2, 8),
-    Column::figure("p50", 0, 6),
-    Column::figure("p90", 5, 6),
-    Column::figure("p95", 4, 6),
-    Column::figure("p99", 0, 6),
-    Column::figure("p99.9", 3, 6),
-    Column::figure("MAX", 1, 6),
+    Column::figure("p50", 0, 7),
+    Column::figure("p90", 5, 7),
+    Column::figure("p95", 4, 7),
+    Column::figure("p99", 0, 7),
+    Column::figure("p99.9", 3, 7),
+    Column::figure("MAX", 1, 7),
     Column::figure("OUT", 3, 4),
 ];
 
@@ -339,24 +340,37 @@ fn why_no_slots(model: &Model, series: &Series) -> (String, Role) {
     }
 }
 
+/// `13:52:05`
+fn time_of_day(ms: u64) -> String {
+    let stamp = clock::rfc3339(ms);
+    let time = stamp.split('T').nth(1).unwrap_or_default();
+    time.trim_end_matches('Z').to_owned()
+}
+
 /// `13:52:05-13:52:10`
 fn interval(span: &Span<'_>) -> String {
-    let clock = |ms: u64| {
-        let stamp = clock::rfc3339(ms);
-        let time = stamp.split('T').nth(1).unwrap_or_default().to_owned();
-        time.trim_end_matches('Z').to_owned()
-    };
     let from_ms = span.end_ms.saturating_sub(span.step_ms);
-    format!("{}-{}", clock(from_ms), clock(span.end_ms))
+    format!("{}-{}", time_of_day(from_ms), time_of_day(span.end_ms))
+}
+
+/// `13:52:05+5s`
+fn begin_and_length(span: &Span<'_>) -> String {
+    let from_ms = span.end_ms.saturating_sub(span.step_ms);
+    format!("{}+{}", time_of_day(from_ms), bound(span.step_ms as f64))
 }
 
 /// The exact figures of a column.
 fn draw_column_line(ink: &mut Ink<'_>, area: Rect, span: Option<&Span<'_>>, is_pinned: bool) {
     let Some(span) = span else { return };
+    let is_wide = area.width >= 100;
     let when = format!(
         "{} {}",
         if is_pinned { "cursor" } else { "newest" },
-        interval(span)
+        if is_wide {
+            interval(span)
+        } else {
+            begin_and_length(span)
+        }
     );
     let mut pieces = vec![
         (when, if is_pinned { Role::Key } else { Role::Dim }),
@@ -379,11 +393,13 @@ fn draw_column_line(ink: &mut Ink<'_>, area: Rect, span: Option<&Span<'_>>, is_p
                 pieces.push((format!("{value}  "), Role::Strong));
             }
             if let Some((low, high, n)) = fullest(&slot.buckets) {
+                let n = if is_wide {
+                    format!("{} in ", count(n))
+                } else {
+                    String::new()
+                };
                 pieces.push(("most ".to_owned(), Role::Dim));
-                pieces.push((
-                    format!("{} in {}-{}", count(n), bound(low), bound(high)),
-                    Role::Plain,
-                ));
+                pieces.push((format!("{n}{}-{}", bound(low), bound(high)), Role::Plain));
             }
         }
     }
@@ -393,4 +409,222 @@ fn draw_column_line(ink: &mut Ink<'_>, area: Rect, span: Option<&Span<'_>>, is_p
     }
     let pieces: Vec<(&str, Role)> = pieces.iter().map(|(t, r)| (t.as_str(), *r)).collect();
     ink.pieces(area.x, area.y, area.width, &pieces);
+}
+
+#[cfg(test)]
+mod tests {
+    use pipectl_shared::snapshot::{Bucket, LatencySlot};
+    use proptest::prelude::*;
+    use ratatui::buffer::Buffer;
+
+    use super::*;
+    use crate::facts::Link;
+    use crate::keys::Keymap;
+    use crate::message::{Effect, Question};
+    use crate::model::Options;
+    use crate::theme::{Charset, Depth, Theme};
+
+    fn model(size: (u16, u16)) -> Model {
+        let options = Options {
+            read_only: false,
+            theme: Theme {
+                depth: Depth::Mono,
+                charset: Charset::Ascii,
+            },
+            keymap: Keymap::default(),
+        };
+        let mut model = Model::new(options, size);
+        model.screen = Id::Latency;
+        model
+    }
+
+    fn row(stage: &str, count: u64) -> Latency {
+        let ms = (count > 0).then_some(1.5);
+        Latency {
+            stage: stage.to_owned(),
+            measure: "service".to_owned(),
+            count,
+            p50: ms,
+            p99: ms,
+            max: ms,
+            coarse: stage == "coarse",
+            buckets: vec![Bucket {
+                le_ms: 1.778,
+                count,
+            }],
+            ..Latency::default()
+        }
+    }
+
+    /// What `update` does with a Snapshot, as far as this screen goes.
+    fn take(model: &mut Model, snapshot: Snapshot) {
+        let n = snapshot.latency.len();
+        model.facts.take(Box::new(snapshot), 0);
+        model.list_mut(Id::Latency).order = (0..n).collect();
+    }
+
+    fn told(ts_ms: u64) -> Snapshot {
+        Snapshot {
+            ts_ms,
+            latency: vec![row("one", 0), row("coarse", 5)],
+            ..Snapshot::default()
+        }
+    }
+
+    fn slot(end_ms: u64) -> LatencySlot {
+        LatencySlot {
+            end_ms,
+            step_ms: 5_000,
+            count: 7,
+            buckets: vec![Bucket {
+                le_ms: 1.778,
+                count: 7,
+            }],
+            ..LatencySlot::default()
+        }
+    }
+
+    fn drawn(model: &Model) -> String {
+        let (width, height) = model.size;
+        let area = Rect::new(0, 0, width, height);
+        let mut buffer = Buffer::empty(area);
+        draw(model, &mut Ink::new(&mut buffer, model.options.theme), area);
+        let line = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect();
+        let lines: Vec<String> = (0..height).map(line).collect();
+        lines.join("\n")
+    }
+
+    fn ask(model: &mut Model) -> Option<(String, u64)> {
+        let series = chosen_series(model);
+        match model.ask_slots(series)? {
+            Effect::Ask(_, question) => match *question {
+                Question::Slots(params) => Some((params.stage.unwrap(), params.after_ms)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn each_state_says_what_it_is() {
+        let mut model = model((80, 24));
+        assert!(drawn(&model).contains("connecting to the daemon"));
+        model.facts.link = Link::Up {
+            socket: String::new(),
+        };
+        take(&mut model, told(1_000));
+        let text = drawn(&model);
+        assert!(text.contains("asking the daemon"), "{text}");
+        assert!(text.contains("~1.5ms"), "{text}");
+        let one = text.lines().find(|line| line.contains("> one")).unwrap();
+        assert!(one.contains('?') && one.contains(" 0 "), "{one}");
+        let name = chosen_series(&model).unwrap();
+        model.slots.take(name.clone(), Vec::new());
+        assert!(drawn(&model).contains("the first slot of 5 s is not over yet"));
+        model
+            .slots
+            .take(name, vec![slot(1_000_000), slot(1_020_000)]);
+        let text = drawn(&model);
+        assert!(text.contains("newest 00:16:55+5s  n 7"), "{text}");
+        model.move_time(&chosen_series(&model).unwrap(), true);
+        model.move_time(&chosen_series(&model).unwrap(), true);
+        let text = drawn(&model);
+        assert!(text.contains("no data: nobody looked"), "{text}");
+    }
+
+    #[test]
+    fn slots_are_asked_for_once_and_then_only_what_is_new() {
+        let mut model = model((80, 24));
+        model.facts.link = Link::Up {
+            socket: String::new(),
+        };
+        take(&mut model, told(1_000_000));
+        assert_eq!(ask(&mut model), Some(("one".to_owned(), 0)));
+        model.now_ms = 60_000;
+        assert_eq!(ask(&mut model), None, "the answer is under way");
+        model.asked.clear();
+        model.now_ms = 0;
+        model
+            .slots
+            .take(chosen_series(&model).unwrap(), vec![slot(1_000_000)]);
+        let table = [
+            ("the next slot is not over", 2_500, 1_004_000, None),
+            ("it is", 3_000, 1_005_500, Some(1_000_000)),
+        ];
+        for (desc, now_ms, ts_ms, expected) in table {
+            model.now_ms = now_ms;
+            take(&mut model, told(ts_ms));
+            let after = ask(&mut model).map(|(_, after)| after);
+            assert_eq!(after, expected, "{desc}");
+        }
+        model.asked.clear();
+        // Another row has slots of its own.
+        model.list_mut(Id::Latency).at = 1;
+        assert_eq!(ask(&mut model), Some(("coarse".to_owned(), 0)));
+    }
+
+    #[test]
+    fn a_picture_that_is_held_shows_nothing_that_came_later() {
+        let mut model = model((80, 24));
+        take(&mut model, told(1_002_000));
+        let name = chosen_series(&model).unwrap();
+        model
+            .slots
+            .take(name.clone(), vec![slot(1_000_000), slot(1_005_000)]);
+        let n = |model: &Model| model.slots.spans(&name, model.slots_upto_ms()).len();
+        assert_eq!(n(&model), 2);
+        model.facts.freeze();
+        assert_eq!(n(&model), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_daemon_tells_makes_it_panic(
+            width in 0_u16..180,
+            height in 0_u16..60,
+            figures in prop::collection::vec((any::<f64>(), any::<u64>()), 1..6),
+            ends in prop::collection::vec(any::<u64>(), 0..6),
+            step_ms in any::<u64>(),
+            presses in 0_usize..4,
+        ) {
+            let mut model = model((width, height));
+            let buckets: Vec<Bucket> = figures
+                .iter()
+                .map(|(le_ms, count)| Bucket { le_ms: *le_ms, count: *count })
+                .collect();
+            let latency = figures
+                .iter()
+                .map(|(ms, n)| Latency {
+                    stage: "\u{1b}[2J\u{202e}".to_owned(),
+                    measure: "service".to_owned(),
+                    count: *n,
+                    p50: Some(*ms),
+                    p999: Some(-*ms),
+                    max: Some(*ms),
+                    buckets: buckets.clone(),
+                    out_of_range: *n,
+                    ..Latency::default()
+                })
+                .collect();
+            let snapshot = Snapshot { latency, ts_ms: figures[0].1, ..Snapshot::default() };
+            take(&mut model, snapshot);
+            let slots = ends
+                .iter()
+                .map(|end_ms| LatencySlot {
+                    end_ms: *end_ms,
+                    step_ms,
+                    count: figures[0].1,
+                    p50: Some(figures[0].0),
+                    buckets: buckets.clone(),
+                    ..LatencySlot::default()
+                })
+                .collect();
+            let name = chosen_series(&model).unwrap();
+            model.slots.take(name.clone(), slots);
+            for _ in 0..presses {
+                model.move_time(&name, true);
+            }
+            drawn(&model);
+        }
+    }
 }

@@ -3,25 +3,40 @@
 
 mod alerts;
 mod audit;
+mod balance;
 mod body;
+mod canvas;
 mod causes;
 mod consumers;
 mod dead;
 mod events;
+mod guide;
 mod latency;
 mod offers;
+mod overview;
 mod pending;
+mod pressure;
 mod results;
 mod screen;
+#[cfg(test)]
+mod sizes;
+mod stages;
+mod system;
+mod topology;
+mod trends;
 
+pub(crate) use guide::guide;
 pub(crate) use latency::{chosen_series, is_told as is_latency_told};
 pub(crate) use offers::matches;
 pub(crate) use screen::{Screen, Source};
+pub(crate) use stages::{state_role, state_word};
 
 use crate::place::{Group, Id};
 
 /// Every screen.
 pub(crate) static SCREENS: &[Screen] = &[
+    overview::SCREEN,
+    topology::SCREEN,
     pending::SCREEN,
     dead::SCREEN,
     causes::SCREEN,
@@ -31,6 +46,7 @@ pub(crate) static SCREENS: &[Screen] = &[
     events::SCREEN,
     alerts::SCREEN,
     audit::SCREEN,
+    system::SCREEN,
 ];
 
 /// The screen with this name; the first of the gallery for one that is not registered.
@@ -79,6 +95,25 @@ mod tests {
                     "{}",
                     screen.name
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn the_readme_has_every_screen_and_every_key() {
+        let page = include_str!("../../../README.md");
+        let section = page.split("\n## The console\n").nth(1).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        for screen in SCREENS {
+            let row = format!("| `{}` {} |", screen.group.digit(), screen.group.name());
+            let row = section.lines().find(|line| line.starts_with(&row)).unwrap();
+            let entry = format!("{} `{}`", screen.name, screen.letter);
+            assert!(row.contains(&entry), "{entry}");
+        }
+        for binding in crate::keys::BINDINGS {
+            for key in binding.keys {
+                let key = format!("`{key}`");
+                assert!(section.contains(&key), "{}: {key}", binding.name);
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Pending: entries that were delivered and are not acknowledged, oldest first. Where a stuck batch is found.
 
-use pipectl_shared::plan::{Action, PlanParams, Selection};
+use pipectl_shared::plan::{Action, Selection};
 use ratatui::layout::Rect;
 
-use super::body::draw_list;
+use super::body::{Line, draw_list, draw_list_and_row};
 use super::screen::{List, Screen, Source, no_act};
 use crate::message::Effect;
 use crate::model::{DetailOf, Item, ItemKind, Model, word};
@@ -27,6 +27,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "entries",
+        has_marks: true,
         columns: COLUMNS,
         n_rows: |model| model.pending.len(),
         id: |model, row| {
@@ -40,9 +41,9 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Pages,
     items,
-    open,
+    open: Some(("payload", open)),
     act: no_act,
-    draw: |model: &Model, ink: &mut Ink<'_>, area: Rect| draw_list(model, ink, area, &SCREEN),
+    draw,
 };
 
 const COLUMNS: &[Column] = &[
@@ -148,7 +149,7 @@ fn items(model: &Model) -> Vec<Item> {
                 "ack: acknowledge without applying (discarded)",
             ),
         ] {
-            items.push(plan_item(letter, words, &what, action, select.clone()));
+            items.push(Item::plan(letter, words, &what, action, select.clone()));
         }
     }
     let view = model.list(Id::Pending);
@@ -161,15 +162,15 @@ fn items(model: &Model) -> Vec<Item> {
             ..Selection::default()
         };
         let what = format!("all entries of {}", entry.consumer);
-        items.push(plan_item('C', "claim", &what, Action::Claim, select));
+        items.push(Item::plan('C', "claim", &what, Action::Claim, select));
         items.push(Item {
             letter: 'f',
             label: format!("show only entries of {}", entry.consumer),
             kind: ItemKind::Filtered(Id::Pending, word("consumer", &entry.consumer)),
         });
     }
-    if !view.filter.is_empty() {
-        items.push(plan_item(
+    if model.is_filtered_by_daemon(Id::Pending) {
+        items.push(Item::plan(
             'F',
             "claim",
             &format!("all that match {}", view.filter),
@@ -180,14 +181,34 @@ fn items(model: &Model) -> Vec<Item> {
     items
 }
 
-fn plan_item(letter: char, words: &str, what: &str, action: Action, select: Selection) -> Item {
-    Item {
-        letter,
-        label: format!("{words} -- {what}"),
-        kind: ItemKind::Plan(PlanParams {
-            action,
-            select,
-            to: None,
-        }),
+/// The list; where there is room also what the table has no column for.
+fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect) {
+    let row = model.list(Id::Pending).row();
+    let Some(entry) = row.and_then(|row| model.pending.get(row)) else {
+        return draw_list(model, ink, area, &SCREEN);
+    };
+    let mut lines = vec![Line::plain(format!(
+        "held by {} for {}, idle {}; deliveries {}, failed tries {}",
+        entry.consumer,
+        duration_ms(entry.held_ms),
+        duration_ms(entry.idle_ms),
+        count(entry.deliveries),
+        entry.tries
+    ))];
+    if let Some(error) = &entry.last_error {
+        lines.push(Line::new(Role::Warn, format!("last error: {error}")));
     }
+    if let Some(at) = &entry.not_before {
+        lines.push(Line::plain(format!("not tried again before {at}")));
+    }
+    lines.push(Line::new(
+        Role::Dim,
+        format!(
+            "stage {}, stream {}, group {}",
+            entry.stage, entry.stream, entry.group
+        ),
+    ));
+    // A small terminal is for the rows; Enter shows one of them.
+    let lines = Some(lines).filter(|_| area.height >= 14);
+    draw_list_and_row(model, ink, area, &SCREEN, &entry.id, lines);
 }

@@ -1,11 +1,13 @@
 //! Results: what comes out. Totals on top; below one list of the types, then of the greatest products, with count, share,
 //! rate and trend; beside it, where there is room, the chosen row and the whole over five minutes.
 
+use std::cmp::Reverse;
+
 use pipectl_shared::snapshot::{Aggregates, Snapshot};
 use ratatui::layout::Rect;
 
 use super::body::draw_list;
-use super::screen::{List, Screen, Source, no_act, no_items, no_open};
+use super::screen::{List, Screen, Source, no_act, no_items};
 use crate::clock;
 use crate::model::Model;
 use crate::output::human::{UNKNOWN, count, duration_ms, rate};
@@ -28,6 +30,7 @@ pub(super) const SCREEN: Screen = Screen {
     ],
     list: Some(List {
         noun: "results",
+        has_marks: false,
         columns: COLUMNS,
         n_rows: |model| rows(model).len(),
         id: |model, row| {
@@ -40,7 +43,7 @@ pub(super) const SCREEN: Screen = Screen {
     }),
     source: Source::Snapshot,
     items: no_items,
-    open: no_open,
+    open: None,
     act: no_act,
     draw,
 };
@@ -93,7 +96,7 @@ fn rows(model: &Model) -> Vec<Row<'_>> {
     ] {
         let begin = rows.len();
         rows.extend(counts.iter().map(|(name, n)| Row { kind, name, n: *n }));
-        rows[begin..].sort_by(|a, b| b.n.cmp(&a.n));
+        rows[begin..].sort_by_key(|row| Reverse(row.n));
     }
     rows
 }
@@ -208,11 +211,19 @@ fn draw_totals(
     let is_wide = area.width >= 60;
     let per_s = growth(model, "results.total").map_or_else(|| UNKNOWN.to_owned(), rate);
     let mut lines: [Vec<(String, Role)>; 3] = Default::default();
+    let is_old = ink.is_old;
     let mut put = |line: usize, name: &str, text: String| {
+        let mark = if is_old && text != UNKNOWN { "~" } else { "" };
+        let text = format!("{mark}{text}");
         lines[line].push((format!("{name} "), Role::Dim));
         lines[line].push((format!("{text}   "), value));
     };
-    put(0, "total", count(results.total_count));
+    let entries = if is_wide { " entries" } else { "" };
+    put(
+        0,
+        "total",
+        format!("{}{entries}", count(results.total_count)),
+    );
     put(0, if is_wide { "rate over 10 s" } else { "rate" }, per_s);
     if let Some(sum) = results.total_value.filter(|sum| sum.is_finite()) {
         put(0, "value", grouped(sum));
@@ -394,6 +405,65 @@ mod tests {
         assert_eq!(growth(&model, "type.never"), None);
         take(&mut model, at(112, Some(0), 1));
         assert_eq!(growth(&model, "type.click"), None, "it fell");
+    }
+
+    fn drawn(model: &Model, width: u16, height: u16) -> String {
+        let area = Rect::new(0, 0, width, height);
+        let mut buffer = ratatui::buffer::Buffer::empty(area);
+        draw(model, &mut Ink::new(&mut buffer, model.options.theme), area);
+        let line = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect();
+        let lines: Vec<String> = (0..height).map(line).collect();
+        lines.join("\n")
+    }
+
+    #[test]
+    fn each_state_says_what_it_is() {
+        let mut model = model();
+        assert!(drawn(&model, 80, 20).contains("connecting to the daemon"));
+        take(&mut model, at(100, None, 0));
+        let text = drawn(&model, 80, 20);
+        assert!(
+            text.contains("total ?") && text.contains("unknown"),
+            "{text}"
+        );
+        take(&mut model, at(101, Some(1_500), 90));
+        let text = drawn(&model, 80, 20);
+        assert!(text.contains("total 100 entries"), "{text}");
+        assert!(
+            text.contains("last counted never   read 1.5s ago"),
+            "{text}"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_a_daemon_tells_makes_it_panic(
+            width in 0_u16..180,
+            height in 0_u16..50,
+            counts in proptest::collection::btree_map(".{0,20}", proptest::num::u64::ANY, 0..40),
+            total_count in proptest::num::u64::ANY,
+            value in proptest::num::f64::ANY,
+            updated in ".{0,40}",
+        ) {
+            let mut model = model();
+            let snapshot = Box::new(Snapshot {
+                ts_ms: total_count,
+                aggregates: Aggregates {
+                    total_count,
+                    total_value: Some(value),
+                    event_types: counts.clone(),
+                    products: counts,
+                    last_updated: Some(updated),
+                    ..Aggregates::default()
+                },
+                aggregates_age_ms: Some(total_count),
+                ..Snapshot::default()
+            });
+            model.screen = Id::Results;
+            take(&mut model, snapshot);
+            model.list_mut(Id::Results).order = (0..rows(&model).len()).collect();
+            drawn(&model, width, height);
+        }
     }
 
     #[test]

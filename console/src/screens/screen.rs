@@ -28,13 +28,16 @@ pub(crate) struct Screen {
     pub(crate) source: Source,
     /// What can be done to the chosen rows; the menu on `x`.
     pub(crate) items: fn(&Model) -> Vec<Item>,
-    /// Enter: what opens.
-    pub(crate) open: fn(&mut Model) -> Vec<Effect>,
+    /// Enter: what opens, in a word for the footer, and how; `None` = nothing.
+    pub(crate) open: Option<Open>,
     /// Acts that mean something of its own here; `None` = what they mean everywhere.
     pub(crate) act: fn(&mut Model, Act) -> Option<Vec<Effect>>,
     /// Draws its body. Nothing of it reaches outside the area.
     pub(crate) draw: fn(&Model, &mut Ink<'_>, Rect),
 }
+
+/// What Enter opens, in a word, and how.
+pub(crate) type Open = (&'static str, fn(&mut Model) -> Vec<Effect>);
 
 /// Where a screen's rows come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub(crate) enum Source {
 pub(crate) struct List {
     /// What the rows are, for counts: `entries`.
     pub(crate) noun: &'static str,
+    /// Whether rows can be marked, because its menu acts on several at once.
+    pub(crate) has_marks: bool,
     /// Columns of its table.
     pub(crate) columns: &'static [Column],
     /// Rows that are there.
@@ -64,11 +69,6 @@ pub(crate) struct List {
 /// For screens without an own meaning of any act.
 pub(crate) fn no_act(_: &mut Model, _: Act) -> Option<Vec<Effect>> {
     None
-}
-
-/// For screens where nothing opens.
-pub(crate) fn no_open(_: &mut Model) -> Vec<Effect> {
-    Vec::new()
 }
 
 /// For screens where nothing can be done.

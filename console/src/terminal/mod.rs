@@ -8,7 +8,8 @@ mod decode;
 mod keyboard;
 
 use std::io::{self, Stdout, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossterm::{cursor, execute, style, terminal};
@@ -36,11 +37,30 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Longest text put on the clipboard, in bytes before its encoding; k9s caps the encoded form at 74,994.
 const COPY_MAX: usize = 50_000;
 
-type Out = io::BufWriter<Stdout>;
+type Out = io::BufWriter<Counted>;
+
+/// Counts what goes out: the loop keeps the rate of a slow line by it.
+struct Counted {
+    out: Stdout,
+    n_bytes: Arc<AtomicU64>,
+}
+
+impl Write for Counted {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.out.write(buf)?;
+        self.n_bytes.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
 
 /// The terminal while it is ours.
 pub(crate) struct Terminal {
     inner: ratatui::Terminal<Mute<Out>>,
+    n_bytes: Arc<AtomicU64>,
 }
 
 impl Terminal {
@@ -77,16 +97,23 @@ impl Terminal {
 
     fn draw_on() -> io::Result<Self> {
         execute!(io::stdout(), terminal::EnterAlternateScreen, cursor::Hide)?;
-        let out = io::BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
+        let n_bytes = Arc::new(AtomicU64::new(0));
+        let counted = Counted {
+            out: io::stdout(),
+            n_bytes: Arc::clone(&n_bytes),
+        };
+        let out = io::BufWriter::with_capacity(BUFFER_BYTES, counted);
         let mut inner = ratatui::Terminal::new(Mute::new(out))?;
         inner.clear()?;
-        Ok(Self { inner })
+        Ok(Self { inner, n_bytes })
     }
 
-    /// Draws one frame and writes what changed, at once.
-    pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+    /// Draws one frame and writes what changed, at once; how many bytes that took.
+    pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<u64> {
+        let before = self.n_bytes.load(Ordering::Relaxed);
         self.inner.draw(draw)?;
-        Write::flush(self.inner.backend_mut())
+        Write::flush(self.inner.backend_mut())?;
+        Ok(self.n_bytes.load(Ordering::Relaxed) - before)
     }
 
     /// Makes the next frame draw every cell.

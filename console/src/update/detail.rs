@@ -5,6 +5,7 @@ use pipectl_shared::snapshot::Field;
 use crate::keys::{Act, Key};
 use crate::message::{Answer, Effect, Fault};
 use crate::model::{DetailOf, Layer, Model, PayloadView};
+use crate::widgets::payload_lines;
 
 /// Bytes of a page of a field, as the daemon cuts them.
 const FIELD_PAGE: u64 = 16 * 1024;
@@ -56,10 +57,18 @@ fn merge(old: Option<Vec<Field>>, new: Option<Vec<Field>>, offset: u64) -> Optio
 /// A key for the detail view.
 pub(super) fn press(model: &mut Model, key: Key, act: Option<Act>) -> Vec<Effect> {
     let page = usize::from(model.size.1).saturating_sub(8).max(1);
+    // A frame takes two columns where there is one.
+    let width = usize::from(model.size.0).saturating_sub(if model.size.0 >= 60 { 2 } else { 0 });
     let Some(Layer::Detail(detail)) = model.layers.last_mut() else {
         return Vec::new();
     };
     let n_fields = detail.of.fields().map_or(0, <[Field]>::len);
+    // Past its end there is nothing to see, and a long way back.
+    let last_line = detail.of.fields().map_or(0, |fields| {
+        let is_hex = detail.view == PayloadView::Hex;
+        let n = payload_lines(fields, detail.field, is_hex, width).count();
+        n.saturating_sub(1)
+    });
     match (act, key) {
         (Some(Act::Back | Act::Quit), _) => {
             model.layers.pop();
@@ -69,11 +78,14 @@ pub(super) fn press(model: &mut Model, key: Key, act: Option<Act>) -> Vec<Effect
             super::dialogs::open_menu(model);
         }
         (Some(Act::Help), _) => model.layers.push(Layer::Help(0)),
-        (Some(Act::Down), _) => detail.line += 1,
+        (Some(Act::Down), _) => detail.line = (detail.line + 1).min(last_line),
         (Some(Act::Up), _) => detail.line = detail.line.saturating_sub(1),
-        (Some(Act::PageDown | Act::HalfDown), _) => detail.line += page,
+        (Some(Act::PageDown | Act::HalfDown), _) => {
+            detail.line = (detail.line + page).min(last_line);
+        }
         (Some(Act::PageUp | Act::HalfUp), _) => detail.line = detail.line.saturating_sub(page),
         (Some(Act::Top), _) => detail.line = 0,
+        (Some(Act::Bottom), _) => detail.line = last_line.saturating_sub(page / 2),
         (Some(Act::NextScreen), _) => {
             detail.field = if n_fields == 0 {
                 0

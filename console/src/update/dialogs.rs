@@ -4,7 +4,7 @@ use pipectl_shared::rpc::CommandParams;
 use pipectl_shared::spec::{ParamKind, Spec};
 use serde_json::{Map, Value};
 
-use super::{detail, go, lists, palette, perform, plans};
+use super::{detail, go, lists, palette, plans};
 use crate::keys::{Act, Key};
 use crate::message::{Answer, Effect, Fault, Question};
 use crate::model::{
@@ -54,6 +54,12 @@ pub(super) fn open_field(model: &mut Model) -> Option<&mut TextField> {
 fn reading(model: &mut Model, act: Option<Act>) -> Vec<Effect> {
     let page = usize::from(model.size.1 / 2).max(1);
     let n_deeds = model.deeds.len();
+    let n_help = match model.layers.last() {
+        Some(Layer::Help(_)) => screens::guide(model, model.size.0.saturating_sub(2)).len(),
+        _ => 0,
+    };
+    // Header, bar, alert, frame and footer are no help.
+    let last_help = n_help.saturating_sub(usize::from(model.size.1).saturating_sub(6));
     if act == Some(Act::Copy)
         && let Some(Layer::Journal(at)) = model.layers.last()
     {
@@ -66,8 +72,7 @@ fn reading(model: &mut Model, act: Option<Act>) -> Vec<Effect> {
     }
     let (at, most) = match model.layers.last_mut() {
         Some(Layer::Journal(at)) => (at, n_deeds.saturating_sub(1)),
-        // Help ends somewhere; the view shows its last page when the line is beyond.
-        Some(Layer::Help(at)) => (at, 500),
+        Some(Layer::Help(at)) => (at, last_help),
         _ => return Vec::new(),
     };
     match act {
@@ -155,7 +160,6 @@ pub(super) fn choose(model: &mut Model, item: Item) -> Vec<Effect> {
             lists::reorder(model);
             effects
         }
-        ItemKind::MarkAll => perform(model, Act::MarkAll),
     }
 }
 
@@ -237,10 +241,19 @@ fn form(model: &mut Model, key: Key) -> Vec<Effect> {
 
 /// First asks what it would do; the second press, with that on the screen, does it.
 fn send(model: &mut Model) -> Vec<Effect> {
+    // What held when the form opened may have changed: another role, no connection.
+    let blocked = model.why_not_act();
     let Some(Layer::Form(form)) = model.layers.last_mut() else {
         return Vec::new();
     };
     if form.is_sent {
+        return Vec::new();
+    }
+    if let Some(message) = blocked {
+        form.would = Some(Err(Fault {
+            message,
+            hint: None,
+        }));
         return Vec::new();
     }
     let params = match parameters(&form.spec, &form.fields) {

@@ -148,7 +148,8 @@ fn fetch_near(model: &mut Model, act: Act) -> Vec<Effect> {
 /// Marks rows.
 pub(super) fn mark(model: &mut Model, act: Act) {
     let id = model.screen;
-    let Some(list) = &screens::of(id).list else {
+    let Some(list) = screens::of(id).list.as_ref().filter(|list| list.has_marks) else {
+        model.say("no marks on this screen: its menu acts on one row at a time");
         return;
     };
     let view = model.list(id);

@@ -43,9 +43,14 @@ pub(crate) fn update(model: &mut Model, now_ms: u64, msg: Msg) -> Vec<Effect> {
             Vec::new()
         }
     };
-    effects.extend(model.ask_slots());
-    if model.options.read_only {
-        // The last gate: whatever a dialog did, a read-only console sends nothing that acts.
+    let series = screens::chosen_series(model);
+    effects.extend(model.ask_slots(series));
+    gate(model.options.read_only, effects)
+}
+
+/// The last gate: whatever a dialog did, a read-only console sends nothing that acts.
+fn gate(read_only: bool, mut effects: Vec<Effect>) -> Vec<Effect> {
+    if read_only {
         effects.retain(|effect| !matches!(effect, Effect::Ask(_, question) if question.acts()));
     }
     effects
@@ -235,7 +240,16 @@ pub(super) fn perform(model: &mut Model, act: Act) -> Vec<Effect> {
         Act::Sort | Act::Reverse => lists::sort(model, act),
         Act::Filter => lists::begin_filter(model),
         Act::Back => return back(model),
-        Act::Open => return (screens::of(model.screen).open)(model),
+        Act::Open => {
+            let Some((_, open)) = screens::of(model.screen).open else {
+                model.say("nothing opens here");
+                return Vec::new();
+            };
+            let effects = open(model);
+            // Another screen may have opened, whose rows nobody has put in order yet.
+            lists::reorder(model);
+            return effects;
+        }
         Act::NextScreen => return neighbour(model, true),
         Act::PreviousScreen => return neighbour(model, false),
         Act::Menu => dialogs::open_menu(model),

@@ -210,21 +210,22 @@ pub(super) fn connection_lost(model: &mut Model) {
         _ => {}
     }
     match step(model) {
-        Some(step) => match step {
-            PlanStep::Making(params) => {
-                let params = params.clone();
-                *step = PlanStep::Failed(params, gone);
+        Some(step @ PlanStep::Making(_)) => {
+            if let PlanStep::Making(params) = &*step {
+                *step = PlanStep::Failed(params.clone(), gone);
             }
-            PlanStep::Confirm(confirm) if confirm.is_sent => {
-                // Whether it began is looked up once the daemon is back.
-                confirm.fault = Some(gone);
-            }
+        }
+        Some(PlanStep::Confirm(confirm)) if confirm.is_sent => {
+            // Whether it began is looked up once the daemon is back.
+            confirm.fault = Some(gone);
+        }
+        Some(
             PlanStep::Confirm(_)
             | PlanStep::Failed(..)
             | PlanStep::Running(..)
-            | PlanStep::Ended(_) => {}
-        },
-        None => {}
+            | PlanStep::Ended(_),
+        )
+        | None => {}
     }
     // A single command leaves no trace to look up: say so instead of leaving it "under way" for ever.
     for deed in &mut model.deeds {
@@ -267,8 +268,14 @@ pub(super) fn press(model: &mut Model, key: Key) -> Vec<Effect> {
         }
         PlanStep::Running(plan, is_cancelled) => match key {
             Key::Char('c') if !*is_cancelled => {
-                *is_cancelled = true;
                 let id = plan.id.clone();
+                if let Some(why) = model.why_not_act() {
+                    model.complain(format!("cancel: {why}"));
+                    return Vec::new();
+                }
+                if let Some(PlanStep::Running(_, is_cancelled)) = self::step(model) {
+                    *is_cancelled = true;
+                }
                 // Not forgotten: the answer to plan.run comes as well, and either tells the end.
                 return vec![model.ask(Purpose::Plan, Question::PlanCancel(PlanIdParams { id }))];
             }
@@ -370,9 +377,9 @@ fn run(model: &mut Model) -> Vec<Effect> {
             plan.action.word(),
             count(matched)
         ),
-        command: plan.command.clone(),
+        command: plan.command,
         result: None,
-        plan: Some(plan.id.clone()),
+        plan: Some(plan.id),
     };
     // The dialog stays at its question until the daemon takes it, so that a refusal is read where it was confirmed.
     confirm.fault = None;

@@ -1,68 +1,48 @@
 //! What surrounds every screen: header, bar of screens, worst alert, footer.
 
 use pipectl_shared::rpc;
-use pipectl_shared::snapshot::State;
 use ratatui::layout::Rect;
 
 use crate::clock;
 use crate::facts::{Freshness, Link};
 use crate::keys::Act;
 use crate::model::{Layer, Model};
-use crate::output::human::duration_ms;
+use crate::output::human::{duration_ms, duration_s};
 use crate::place::Group;
-use crate::screens;
+use crate::screens::{self, Screen, state_role, state_word};
 use crate::theme::Role;
 use crate::widgets::Ink;
 
-/// The word for a state.
-pub(crate) fn word(state: State) -> &'static str {
-    match state {
-        State::Starting => "STARTING",
-        State::Running => "RUNNING",
-        State::Degraded => "DEGRADED",
-        State::Draining => "DRAINING",
-        State::Paused => "PAUSED",
-        State::Failed => "FAILED",
-    }
-}
-
-/// How a state looks.
-pub(crate) fn state_role(state: State) -> Role {
-    match state {
-        State::Running => Role::Good,
-        State::Starting | State::Draining | State::Paused => Role::Warn,
-        State::Degraded | State::Failed => Role::Bad,
-    }
-}
-
 /// How old the picture is, in words.
 pub(super) fn freshness(model: &Model) -> (String, Role) {
-    let reconnecting = || match &model.facts.link {
-        Link::Connecting { attempt } => format!("connecting ({attempt})"),
+    match model.facts.freshness(model.now_ms) {
+        Freshness::Live => ("LIVE".to_owned(), Role::Good),
+        Freshness::Frozen(age) => (format!("FROZEN {}", duration_ms(age)), Role::Warn),
+        Freshness::Stale(age) | Freshness::Gone(age) => {
+            (format!("STALE {}", duration_ms(age)), Role::Bad)
+        }
+        Freshness::Nothing => match &model.facts.link {
+            Link::Up { .. } => ("waiting for the first figures".to_owned(), Role::Warn),
+            Link::Connecting { attempt: 1 } => ("connecting".to_owned(), Role::Warn),
+            _ => ("NOT CONNECTED".to_owned(), Role::Bad),
+        },
+    }
+}
+
+/// What is done about a connection that is not there; empty when it is.
+pub(super) fn reconnecting(model: &Model) -> String {
+    match &model.facts.link {
+        Link::Up { .. } | Link::Connecting { attempt: 1 } => String::new(),
+        Link::Connecting { attempt } => format!("connecting, try {attempt}"),
         Link::Down {
             attempt,
             retry_at_ms,
             ..
         } => {
             let left = retry_at_ms.saturating_sub(model.now_ms);
-            format!("again in {} ({attempt})", duration_ms(left))
+            format!("try {} in {}", attempt + 1, duration_ms(left))
         }
         Link::Refused { .. } => "refused".to_owned(),
-        Link::Up { .. } => "connected".to_owned(),
-    };
-    match model.facts.freshness(model.now_ms) {
-        Freshness::Live => ("LIVE".to_owned(), Role::Good),
-        Freshness::Frozen(age) => (format!("FROZEN {}", duration_ms(age)), Role::Warn),
-        Freshness::Stale(age) => (format!("STALE {}", duration_ms(age)), Role::Bad),
-        Freshness::Gone(age) => (
-            format!("STALE {} {}", duration_ms(age), reconnecting()),
-            Role::Bad,
-        ),
-        Freshness::Nothing => match &model.facts.link {
-            Link::Up { .. } => ("waiting for the first figures".to_owned(), Role::Warn),
-            Link::Connecting { attempt: 1 } => ("connecting".to_owned(), Role::Warn),
-            _ => (format!("NOT CONNECTED {}", reconnecting()), Role::Bad),
-        },
     }
 }
 
@@ -111,100 +91,127 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         .as_ref()
         .map_or("pipectl", |hello| hello.pipeline.as_str());
     let room = start.saturating_sub(area.x + 1);
+    // A name may be long; how old the picture is matters more.
+    let mut x = area.x + 1;
+    x += ink.text(x, area.y, room.saturating_sub(24).max(4), name, Role::Bar);
+    let mut pieces: Vec<(String, Role)> = vec![(age, age_role)];
     let status = model.facts.snapshot().map(|snapshot| &snapshot.status);
-    let redis = status.map(|status| {
-        format!(
-            "  redis {} {}",
-            status.redis.version.as_deref().unwrap_or("?"),
-            status.redis.state
-        )
-    });
-    let up =
-        status.map(|status| format!("  up {}", crate::output::human::duration_s(status.uptime_s)));
-    let state = status.map(|status| status.state);
-    let mut pieces: Vec<(&str, Role)> = vec![
-        (" ", Role::Bar),
-        (name, Role::Bar),
-        ("  ", Role::Bar),
-        (&age, age_role),
-    ];
-    if let Some(state) = state {
-        pieces.push(("  ", Role::Bar));
-        pieces.push((word(state), state_role(state)));
+    if let Some(status) = status {
+        pieces.push((
+            state_word(status.state).to_owned(),
+            state_role(status.state),
+        ));
     }
-    if area.width >= 60 {
-        pieces.push((redis.as_deref().unwrap_or(""), Role::Bar));
+    pieces.push((reconnecting(model), Role::Bar));
+    if let Some(status) = status {
+        let version = status.redis.version.as_deref().unwrap_or("?");
+        pieces.push((format!("redis {version} {}", status.redis.state), Role::Bar));
+        pieces.push((format!("up {}", duration_s(status.uptime_s)), Role::Bar));
     }
-    if area.width >= 100 {
-        pieces.push((up.as_deref().unwrap_or(""), Role::Bar));
+    // What does not fit whole is left out; a word cut in the middle says nothing.
+    for (text, role) in pieces.iter().filter(|(text, _)| !text.is_empty()) {
+        if x + 2 + ink.width_of(text) > start {
+            break;
+        }
+        x += 2;
+        x += ink.text(x, area.y, start - x, text, *role);
     }
-    ink.pieces(area.x, area.y, room, &pieces);
 }
 
-fn draw_bar(model: &Model, ink: &mut Ink<'_>, area: Rect) {
-    let current = screens::of(model.screen);
-    let mut x = area.x;
-    let is_narrow = area.width < 80;
+/// How much of the bar is written out, by what fits: names of all groups; of the one that is shown; then letters of the
+/// other screens only; then digits of groups only. What is shown keeps its name.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Bar {
+    Whole,
+    OneGroup,
+    Letters,
+    Digits,
+}
+
+type Pieces = Vec<(String, Role)>;
+
+fn bar(current: &Screen, bar: Bar) -> (Pieces, Pieces) {
+    let mut groups = Pieces::new();
     for group in Group::ALL {
         if screens::in_group(group).next().is_none() {
             continue;
         }
         let is_here = group == current.group;
         let role = if is_here { Role::Chosen } else { Role::Plain };
-        let name = if is_narrow && !is_here {
-            ""
-        } else {
-            group.name()
+        let is_named = match bar {
+            Bar::Whole => true,
+            Bar::OneGroup | Bar::Letters => is_here,
+            Bar::Digits => false,
         };
+        let name = if is_named { group.name() } else { "" };
         let label = format!(" {} {name}", group.digit());
-        let label = format!("{} ", label.trim_end());
-        x += ink.text(x, area.y, area.right().saturating_sub(x), &label, role);
+        groups.push((format!("{} ", label.trim_end()), role));
     }
-    ink.glyph(x, area.y, '│', '|', Role::Frame);
-    x += 1;
+    let mut names = Pieces::new();
     for screen in screens::in_group(current.group) {
-        let room = area.right().saturating_sub(x);
-        if room == 0 {
-            break;
-        }
         if screen.id == current.id {
-            let label = format!("[{}]", screen.name);
-            x += ink.text(x, area.y, room, &label, Role::Chosen);
+            names.push((format!("[{}]", screen.name), Role::Chosen));
         } else {
             // The letter that jumps there is the one that stands out.
             let at = screen.name.to_lowercase().find(screen.letter).unwrap_or(0);
             let (before, rest) = screen.name.split_at(at);
             let (letter, after) = rest.split_at(rest.chars().next().map_or(0, char::len_utf8));
-            let bracketed = format!("({letter})");
-            x += ink.pieces(
-                x,
-                area.y,
-                room,
-                &[
-                    (" ", Role::Plain),
-                    (before, Role::Plain),
-                    (&bracketed, Role::Key),
-                    (after, Role::Plain),
-                ],
-            );
+            let is_named = bar < Bar::Letters;
+            if is_named {
+                names.push((format!(" {before}"), Role::Plain));
+            }
+            names.push((format!("({letter})"), Role::Key));
+            if is_named {
+                names.push((after.to_owned(), Role::Plain));
+            }
         }
-        x += 1;
+        if bar < Bar::Letters {
+            names.push((" ".to_owned(), Role::Plain));
+        }
+    }
+    (groups, names)
+}
+
+fn draw_bar(model: &Model, ink: &mut Ink<'_>, area: Rect) {
+    let current = screens::of(model.screen);
+    let width =
+        |pieces: &Pieces| -> u16 { pieces.iter().map(|(text, _)| ink.width_of(text)).sum() };
+    let fits = |level: &Bar| {
+        let (groups, names) = bar(current, *level);
+        // A line between them; the blank behind the last name needs no place.
+        let needed = width(&groups) + 1 + width(&names) - u16::from(*level < Bar::Letters);
+        needed <= area.width
+    };
+    let levels = [Bar::Whole, Bar::OneGroup, Bar::Letters];
+    let level = levels.into_iter().find(fits).unwrap_or(Bar::Digits);
+    let (groups, names) = bar(current, level);
+    let mut x = area.x;
+    for (text, role) in &groups {
+        x += ink.text(x, area.y, area.right().saturating_sub(x), text, *role);
+    }
+    ink.glyph(x, area.y, '│', '|', Role::Frame);
+    x += 1;
+    for (text, role) in &names {
+        x += ink.text(x, area.y, area.right().saturating_sub(x), text, *role);
     }
 }
 
 /// The worst alert, or why there is no connection. Says whether there was anything to draw.
 fn draw_alert(model: &Model, ink: &mut Ink<'_>, area: Rect) -> bool {
     if let Link::Down { why, hint, .. } | Link::Refused { why, hint } = &model.facts.link {
+        // The next step stays whole where it can: the reason is cut for it.
         let hint = hint
             .as_ref()
-            .map(|hint| format!(" -- {hint}"))
+            .map(|hint| format!("  {hint}"))
             .unwrap_or_default();
-        ink.pieces(
+        let for_hint = ink.width_within(&hint, area.width / 2);
+        let used = ink.pieces(
             area.x,
             area.y,
-            area.width,
-            &[("!! ", Role::Bad), (why, Role::Warn), (&hint, Role::Plain)],
+            area.width - for_hint,
+            &[("!! ", Role::Bad), (why, Role::Warn)],
         );
+        ink.text(area.x + used, area.y, for_hint, &hint, Role::Strong);
         return true;
     }
     let Some(snapshot) = model.facts.snapshot() else {
@@ -257,6 +264,8 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     }
     let screen = screens::of(model.screen);
     let has_rows = screen.list.is_some();
+    let has_marks = screen.list.as_ref().is_some_and(|list| list.has_marks);
+    let has_menu = !(screen.items)(model).is_empty();
     let typing = model.list(model.screen).typing.is_some();
     let acts: &[(Act, &str)] = match model.layers.last() {
         Some(Layer::Detail(_)) => &[
@@ -266,6 +275,7 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             (Act::Later, "next page"),
             (Act::Menu, "act"),
             (Act::Copy, "copy id"),
+            (Act::Help, "help"),
         ],
         Some(Layer::Help(_)) => &[(Act::Back, "back"), (Act::Down, "scroll")],
         Some(Layer::Journal(_)) => &[
@@ -276,9 +286,9 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         Some(_) => &[],
         None if typing => &[],
         None if has_rows => &[
-            (Act::Open, "open"),
-            (Act::Menu, "act"),
-            (Act::Mark, "mark"),
+            (Act::Open, screen.open.map_or("", |(what, _)| what)),
+            (Act::Menu, if has_menu { "act" } else { "" }),
+            (Act::Mark, if has_marks { "mark" } else { "" }),
             (Act::Filter, "filter"),
             (Act::Sort, "sort"),
             (Act::Freeze, "freeze"),
@@ -289,7 +299,7 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         ],
         None => &[
             (Act::NextScreen, "next screen"),
-            (Act::Menu, "act"),
+            (Act::Menu, if has_menu { "act" } else { "" }),
             (Act::Freeze, "freeze"),
             (Act::Palette, "palette"),
             (Act::Help, "help"),
@@ -305,21 +315,11 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             &[(" h", Role::Key), (" hex/text ", Role::Dim)],
         );
     }
-    for (act, what) in acts {
-        let Some(key) = model.options.keymap.label(*act) else {
-            continue;
-        };
-        let needed = ink.width_of(&key) + ink.width_of(what) + 3;
-        if x + needed > area.right() {
-            break;
-        }
-        let what = format!(" {what} ");
-        x += ink.pieces(
-            x,
-            area.y,
-            area.right() - x,
-            &[(" ", Role::Plain), (&key, Role::Key), (&what, Role::Dim)],
-        );
+    let room = area.right().saturating_sub(x);
+    for (key, what) in fitting(model, ink, acts, room) {
+        let what = format!(" {what}");
+        let pieces = [(" ", Role::Plain), (&*key, Role::Key), (&what, Role::Dim)];
+        x += ink.pieces(x, area.y, area.right().saturating_sub(x), &pieces) + 1;
     }
     if typing {
         ink.pieces(
@@ -334,4 +334,51 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             ],
         );
     }
+}
+
+/// Those of the acts whose words fit, with their keys. What a stranger needs stays longest.
+fn fitting<'a>(
+    model: &Model,
+    ink: &Ink<'_>,
+    acts: &[(Act, &'a str)],
+    width: u16,
+) -> Vec<(String, &'a str)> {
+    const LAST_TO_GO: [Act; 8] = [
+        Act::Help,
+        Act::Quit,
+        Act::Back,
+        Act::Open,
+        Act::Menu,
+        Act::Filter,
+        Act::Palette,
+        Act::Mark,
+    ];
+    let rank = |act: &Act| {
+        let at = LAST_TO_GO.iter().position(|other| other == act);
+        at.unwrap_or(LAST_TO_GO.len())
+    };
+    let mut shown: Vec<(usize, String, &str)> = acts
+        .iter()
+        // What means nothing here has no word.
+        .filter(|(_, what)| !what.is_empty())
+        .filter_map(|(act, what)| Some((rank(act), model.options.keymap.label(*act)?, *what)))
+        .collect();
+    let needed = |shown: &[(usize, String, &str)]| -> u16 {
+        shown
+            .iter()
+            .map(|(_, key, what)| ink.width_of(key) + ink.width_of(what) + 3)
+            .sum()
+    };
+    // The blank behind the last one may be cut.
+    while needed(&shown) > width + 1 {
+        let greatest = shown.iter().map(|(rank, ..)| *rank).max();
+        let Some(at) = shown.iter().rposition(|(rank, ..)| Some(*rank) == greatest) else {
+            break;
+        };
+        shown.remove(at);
+    }
+    shown
+        .into_iter()
+        .map(|(_, key, what)| (key, what))
+        .collect()
 }

@@ -1,11 +1,9 @@
-//! Help of the screen beneath, from the tables that the keys are handled by; and the journal of what was done from here.
+//! Help of the screen beneath, whose words are in `screens`; and the journal of what was done from here.
 
 use ratatui::layout::Rect;
 
 use crate::clock;
-use crate::keys::BINDINGS;
 use crate::model::Model;
-use crate::place::Group;
 use crate::screens;
 use crate::theme::Role;
 use crate::widgets::{Ink, panel};
@@ -13,74 +11,27 @@ use crate::widgets::{Ink, panel};
 /// Draws the help from a line on.
 pub(super) fn draw_help(model: &Model, ink: &mut Ink<'_>, area: Rect, line: usize) {
     ink.clear(area);
-    let screen = screens::of(model.screen);
-    let inner = panel(
-        ink,
-        area,
-        &format!("help: {}", screen.name),
-        area.width >= 60,
+    let is_boxed = area.width >= 60;
+    let width = area.width.saturating_sub(if is_boxed { 2 } else { 0 });
+    let height = usize::from(area.height.saturating_sub(if is_boxed { 2 } else { 1 }));
+    let lines = screens::guide(model, width);
+    let first = line.min(lines.len().saturating_sub(height));
+    let title = format!(
+        "help: {}, line {} of {}",
+        screens::of(model.screen).name,
+        first + 1,
+        lines.len()
     );
-    let mut lines: Vec<(String, String, Role)> =
-        vec![(String::new(), screen.about.to_owned(), Role::Strong)];
-    for text in screen.legend {
-        lines.push((String::new(), (*text).to_owned(), Role::Plain));
-    }
-    let items = (screen.items)(model);
-    if !items.is_empty() {
-        let key = model
-            .options
-            .keymap
-            .label(crate::keys::Act::Menu)
-            .unwrap_or_default();
-        lines.push((String::new(), format!("Now, with {key}:"), Role::Title));
-        for item in items {
-            lines.push((item.letter.to_string(), item.label, Role::Plain));
-        }
-    }
-    lines.push((String::new(), "Screens:".to_owned(), Role::Title));
-    for group in Group::ALL {
-        for screen in screens::in_group(group) {
-            let keys = format!("{} {}", group.digit(), screen.letter);
-            lines.push((
-                keys,
-                format!("{}: {}", screen.name, screen.about),
-                Role::Plain,
-            ));
-        }
-    }
-    lines.push((String::new(), "Keys:".to_owned(), Role::Title));
-    for binding in BINDINGS {
-        let keys: Vec<String> = model
-            .options
-            .keymap
-            .keys_of(binding.act)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        lines.push((keys.join(" "), binding.help.to_owned(), Role::Plain));
-    }
-    let bottom = Rect::new(inner.x, inner.y, inner.width, inner.height);
-    let first = line.min(lines.len().saturating_sub(usize::from(inner.height)));
-    let mut y = bottom.y;
-    for (keys, text, role) in lines.iter().skip(first) {
-        if y >= bottom.bottom() {
-            break;
-        }
-        if keys.is_empty() {
-            let left = Rect::new(bottom.x, y, bottom.width, bottom.bottom() - y);
-            y += ink.wrapped(left, text, *role).max(1);
-        } else {
-            let width = 12.min(bottom.width / 3);
-            ink.text(bottom.x, y, width, keys, Role::Key);
-            ink.text(
-                bottom.x + width + 1,
-                y,
-                bottom.width.saturating_sub(width + 1),
-                text,
-                *role,
-            );
-            y += 1;
-        }
+    let inner = panel(ink, area, &title, is_boxed);
+    for (y, line) in (inner.y..inner.bottom()).zip(lines.iter().skip(first)) {
+        ink.text(inner.x, y, line.indent, &line.keys, Role::Key);
+        ink.text(
+            inner.x.saturating_add(line.indent),
+            y,
+            inner.width.saturating_sub(line.indent),
+            &line.text,
+            line.role,
+        );
     }
 }
 

@@ -14,6 +14,7 @@ mod dialogs;
 mod help;
 #[cfg(test)]
 mod pictures;
+mod plans;
 mod small;
 
 use ratatui::layout::Rect;
@@ -57,7 +58,7 @@ pub(crate) fn view(model: &Model, ink: &mut Ink<'_>) {
             Layer::Menu(menu) => dialogs::draw_menu(ink, body, menu),
             Layer::Palette(palette) => dialogs::draw_palette(model, ink, body, palette),
             Layer::Form(form) => dialogs::draw_form(ink, body, form),
-            Layer::Plan(step) => dialogs::draw_plan(model, ink, body, step),
+            Layer::Plan(step) => plans::draw_plan(model, ink, body, step),
             Layer::Detail(detail) => detail::draw(model, ink, body, detail),
             Layer::Quit(focus) => dialogs::draw_quit(ink, body, *focus),
         }

@@ -22,6 +22,33 @@ use crate::widgets::Ink;
 /// The sizes that every screen is looked at in.
 const SIZES: [(u16, u16); 3] = [(40, 12), (80, 24), (160, 45)];
 
+/// The colours that looks are taken in.
+const DEPTHS: [Depth; 3] = [Depth::Mono, Depth::Sixteen, Depth::Many];
+
+fn of_screen(id: Id, (columns, rows): (u16, u16)) -> String {
+    let name = screens::of(id).name.to_lowercase();
+    format!("screen-{name}-{columns}x{rows}")
+}
+
+fn of_dialog(title: &str) -> String {
+    let title = title.replace(", ", "-").replace(' ', "-");
+    format!("dialog-{}", title.to_lowercase())
+}
+
+fn in_ascii(id: Id) -> String {
+    format!("ascii-{}", screens::of(id).name.to_lowercase())
+}
+
+fn of_looks(depth: Depth) -> String {
+    format!("looks-{depth:?}").to_lowercase()
+}
+
+/// Screens with charts and with a table, as far as they are registered.
+fn ascii_screens() -> impl Iterator<Item = Id> {
+    let wanted = [Id::Overview, Id::Pending, Id::Latency];
+    wanted.into_iter().filter(|id| screens::of(*id).id == *id)
+}
+
 fn drawn(desk: &Desk) -> Buffer {
     let (columns, rows) = desk.model.size;
     let mut buffer = Buffer::empty(Rect::new(0, 0, columns, rows));
@@ -71,8 +98,7 @@ fn pictures_of_every_screen_in_every_state_and_size() {
                 let title = format!("{state:?}").to_lowercase();
                 add(&mut file, &title, &desk);
             }
-            let name = screens::of(id).name.to_lowercase();
-            check(&format!("screen-{name}-{}x{}", size.0, size.1), &file);
+            check(&of_screen(id, size), &file);
         }
     }
 }
@@ -283,8 +309,7 @@ fn pictures_of_every_dialog() {
             way(&mut desk);
             add(&mut file, title, &desk);
         }
-        let name = title.replace(", ", "-").replace(' ', "-");
-        check(&format!("dialog-{}", name.to_lowercase()), &file);
+        check(&of_dialog(title), &file);
     }
 }
 
@@ -294,10 +319,7 @@ fn pictures_in_seven_bits_without_colour() {
         depth: Depth::Mono,
         charset: Charset::Ascii,
     };
-    for id in [Id::Overview, Id::Pending, Id::Latency] {
-        if screens::of(id).id != id {
-            continue;
-        }
+    for id in ascii_screens() {
         let mut file = String::new();
         for size in SIZES {
             for state in [Shown::Normal, Shown::Disconnected] {
@@ -307,8 +329,7 @@ fn pictures_in_seven_bits_without_colour() {
                 add(&mut file, &format!("{state:?}").to_lowercase(), &desk);
             }
         }
-        let name = screens::of(id).name.to_lowercase();
-        check(&format!("ascii-{name}"), &file);
+        check(&in_ascii(id), &file);
     }
 }
 
@@ -356,14 +377,14 @@ fn looks(buffer: &Buffer) -> String {
 
 #[test]
 fn pictures_of_looks_in_every_depth() {
-    for depth in [Depth::Mono, Depth::Sixteen, Depth::Many] {
+    for depth in DEPTHS {
         let theme = Theme { depth, ..THEME };
         let mut desk = Shown::Normal.desk(Id::Pending, (80, 24), theme);
         desk.press("j Space j j");
         desk.model.notice = None;
         let buffer = drawn(&desk);
         let file = format!("{}\n{}", text(&buffer), looks(&buffer));
-        check(&format!("looks-{depth:?}").to_lowercase(), &file);
+        check(&of_looks(depth), &file);
     }
 }
 
@@ -379,4 +400,32 @@ fn pictures_change_with_the_size_and_back() {
     assert_eq!(text(&drawn(&desk)), before);
     desk.take(Msg::Key(Key::Char('j')));
     assert_ne!(text(&drawn(&desk)), before);
+}
+
+#[test]
+fn no_picture_is_left_of_what_is_gone() {
+    let screens = fixtures::all_screens()
+        .flat_map(|id| SIZES.into_iter().map(move |size| of_screen(id, size)));
+    let known: Vec<String> = screens
+        .chain(DIALOGS.iter().map(|(title, _)| of_dialog(title)))
+        .chain(ascii_screens().map(in_ascii))
+        .chain(DEPTHS.into_iter().map(of_looks))
+        .chain(["small".to_owned()])
+        .collect();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/view/snapshots");
+    let mut n = 0;
+    for file in std::fs::read_dir(folder).expect("pictures were taken") {
+        let name = file.expect("it can be listed").file_name();
+        let name = name.to_string_lossy().into_owned();
+        // What a failed test leaves beside a picture ends with `.snap.new`.
+        let Some(name) = name.strip_suffix(".snap") else {
+            continue;
+        };
+        n += 1;
+        assert!(
+            known.iter().any(|known| known == name),
+            "nothing takes {name}.snap any more"
+        );
+    }
+    assert_eq!(n, known.len(), "some pictures were not taken");
 }

@@ -73,6 +73,16 @@ impl Rows {
         })
     }
 
+    /// The same with empty rows until `height` is full, slower ones first: so that a slow entry moves no row.
+    fn grown(mut self, height: usize) -> Self {
+        let above = Self::row(N_BUCKETS - 1, self.width).saturating_sub(self.first + self.n - 1);
+        self.n += above.min(height.saturating_sub(self.n));
+        let below = self.first.min(height.saturating_sub(self.n));
+        self.first -= below;
+        self.n += below;
+        self
+    }
+
     // The first bucket ends at 1 us; the one behind it begins there, and so does the first row.
     fn row(bucket: usize, width: usize) -> usize {
         bucket.saturating_sub(1) / width
@@ -93,11 +103,6 @@ impl Rows {
     /// Milliseconds above which the values of a row are.
     pub(crate) fn lower_ms(&self, row: usize) -> f64 {
         10_f64.powf(((self.first + row) * self.width) as f64 / 8.0) / 1_000.0
-    }
-
-    /// Milliseconds up to which the values of a row are.
-    pub(crate) fn upper_ms(&self, row: usize) -> f64 {
-        self.lower_ms(row + 1)
     }
 
     /// Counts by row, lowest first.
@@ -202,7 +207,7 @@ pub(crate) fn draw_heatmap(ink: &mut Ink<'_>, area: Rect, map: &Heatmap<'_>) -> 
             .flat_map(|buckets| buckets.iter())
     };
     // The whole window decides, not what is in view: scales and rows stand still while the cursor moves.
-    let rows = Rows::fit(every(), height);
+    let rows = Rows::fit(every(), height).map(|rows| rows.grown(height));
     let greatest = |rows: &Rows| {
         let cells = map.columns.iter().flatten();
         cells
@@ -317,8 +322,8 @@ fn draw_legend(ink: &mut Ink<'_>, area: Rect, map: &Heatmap<'_>, scale: Scale) {
 fn short(n: u64) -> String {
     match n {
         ..1_000 => n.to_string(),
-        ..1_000_000 => format!("{}k", n / 1_000),
-        ..1_000_000_000 => format!("{}M", n / 1_000_000),
+        1_000..1_000_000 => format!("{}k", n / 1_000),
+        1_000_000..1_000_000_000 => format!("{}M", n / 1_000_000),
         _ => format!("{}G", n / 1_000_000_000),
     }
 }
@@ -403,6 +408,15 @@ mod tests {
             assert_eq!(rows.map(|r| (r.width, r.n)), expected, "{height}");
         }
         assert_eq!(Rows::fit(&[bucket(1.0, 0), bucket(f64::NAN, 9)], 9), None);
+        let grown = |height| {
+            let rows = Rows::fit(&buckets, 9).map(|rows| rows.grown(height));
+            rows.map(|rows| (rows.first, rows.n))
+        };
+        // Above first, then below, then there is nothing left to show.
+        assert_eq!(grown(9), Some((23, 9)));
+        assert_eq!(grown(30), Some((23, 30)));
+        assert_eq!(grown(50), Some((13, 50)));
+        assert_eq!(grown(99), Some((0, 63)));
     }
 
     #[test]
@@ -414,7 +428,6 @@ mod tests {
         );
         let bounds: Vec<_> = (0..rows.n).map(|row| bound(rows.lower_ms(row))).collect();
         assert_eq!(bounds, ["1ms", "1.8ms", "3.2ms", "5.6ms"]);
-        assert_eq!(bound(rows.upper_ms(3)), "10ms");
     }
 
     #[test]
@@ -463,33 +476,17 @@ mod tests {
         );
         let columns: [Option<&[Bucket]>; 5] =
             [Some(&few), Some(&[]), None, Some(&many), Some(&few)];
-        let lines = drawn((40, 6), &columns, Some(3));
         assert_eq!(
-            lines,
+            drawn((40, 7), &columns, Some(3)),
             [
-                " 1.8ms|                            '  :",
-                "   1ms|                              .",
-                "",
-                "",
-                "",
-                ""
+                " 2.4ms|                              '",
+                " 1.8ms|                              ':",
+                " 1.3ms|                              '",
+                "   1ms|                            . '#.",
+                "      +----------------------------+--^-",
+                "UTC                                14:00",
+                ". 1+  : 10+  = 100+  # 1k+  per cell an>",
             ]
-            .iter()
-            .enumerate()
-            .map(|(n, line)| if n < 2 {
-                (*line).to_owned()
-            } else {
-                lines[n].clone()
-            })
-            .collect::<Vec<_>>()
-            .iter()
-            .enumerate()
-            .map(|(n, line)| if n == 1 || n == 0 {
-                lines[n].clone()
-            } else {
-                line.clone()
-            })
-            .collect::<Vec<_>>()
         );
     }
 

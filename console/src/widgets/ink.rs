@@ -9,6 +9,9 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::theme::{Role, Theme};
 
+/// No terminal is wider; and sums of a few such widths still fit.
+const WIDEST: u16 = 8_192;
+
 /// A buffer to write on, with the looks in use.
 pub(crate) struct Ink<'a> {
     buffer: &'a mut Buffer,
@@ -25,11 +28,6 @@ impl<'a> Ink<'a> {
             theme,
             is_old: false,
         }
-    }
-
-    /// The looks in use.
-    pub(crate) fn theme(&self) -> Theme {
-        self.theme
     }
 
     /// Whether only seven bits may be drawn.
@@ -101,16 +99,20 @@ impl<'a> Ink<'a> {
         x
     }
 
-    /// Cells that a text takes once it is cleaned.
+    /// Cells that a text takes once it is cleaned; [`WIDEST`] for all that are longer.
     pub(crate) fn width_of(&self, text: &str) -> u16 {
+        self.width_within(text, WIDEST)
+    }
+
+    /// The same for a text of which at most so many cells matter; cheap for long ones.
+    pub(crate) fn width_within(&self, text: &str, most: u16) -> u16 {
         let mode = if self.is_ascii() {
             Mode::Ascii
         } else {
             Mode::Unicode
         };
-        // No terminal is wider than a u16; longer text is cut anyway.
-        let shown = Untrusted::from(text).to_display(Some(usize::from(u16::MAX)), mode);
-        u16::try_from(shown.width).unwrap_or(u16::MAX)
+        let shown = Untrusted::from(text).to_display(Some(usize::from(most)), mode);
+        u16::try_from(shown.width).unwrap_or(most)
     }
 
     /// Gives every cell of a part the look of a role, keeping what stands there.

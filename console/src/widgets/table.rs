@@ -165,37 +165,12 @@ pub(crate) fn draw_table(ink: &mut Ink<'_>, area: Rect, table: &Table<'_>) {
         .take(height)
         .map(|row| (row, (table.cells)(row)))
         .collect();
-    let wanted: Vec<u16> = (0..table.columns.len())
-        .map(|n| {
-            rows.iter()
-                .filter_map(|(_, cells)| cells.get(n))
-                .map(|cell| ink.width_of(&cell.text))
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let places = layout(table.columns, &wanted, inner, table.skip);
-    for (n, x, width) in &places {
-        let column = &table.columns[*n];
-        let arrow = match table.sort {
-            Some((by, reverse)) if by == *n => match (ink.is_ascii(), reverse) {
-                (false, false) => "▴",
-                (false, true) => "▾",
-                (true, false) => "^",
-                (true, true) => "v",
-            },
-            _ => "",
-        };
-        let title = format!("{}{arrow}", column.title);
-        match column.align {
-            Align::Left => ink.text(*x, area.y, *width, &title, Role::Title),
-            Align::Right => ink.right(x + width, area.y, *width, &title, Role::Title),
-        };
-    }
-    for (line, (row, cells)) in rows.into_iter().enumerate() {
+    let places = layout(table.columns, &wanted(ink, table, &rows), inner, table.skip);
+    draw_titles(ink, area.y, table, &places);
+    for (line, (row, cells)) in rows.iter().enumerate() {
         let y = area.y + 1 + u16::try_from(line).unwrap_or(u16::MAX);
-        let is_cursor = table.cursor == Some(row);
-        let is_marked = (table.is_marked)(row);
+        let is_cursor = table.cursor == Some(*row);
+        let is_marked = (table.is_marked)(*row);
         for (n, x, width) in &places {
             let Some(cell) = cells.get(*n) else { continue };
             let role = if is_marked && cell.role == Role::Plain {
@@ -205,21 +180,65 @@ pub(crate) fn draw_table(ink: &mut Ink<'_>, area: Rect, table: &Table<'_>) {
             };
             match table.columns[*n].align {
                 Align::Left => ink.text(*x, y, *width, &cell.text, role),
-                Align::Right => ink.right(x + width, y, *width, &cell.text, role),
+                Align::Right => {
+                    let start = ink.right(x + width, y, *width, &cell.text, role);
+                    // An old figure is marked in the gap before it, so that nothing of it is lost.
+                    let has_mark = cell.text.starts_with('~');
+                    if ink.is_old && !has_mark && matches!(cell.key, SortKey::Figure(_)) {
+                        ink.glyph(start.saturating_sub(1), y, '~', '~', Role::Dim);
+                    }
+                    start
+                }
             };
         }
         if is_cursor {
             ink.paint(Rect::new(area.x, y, area.width, 1), Role::Cursor);
             ink.glyph(area.x, y, '▶', '>', Role::Cursor);
         }
-        if is_marked {
-            ink.glyph(
-                area.x + 1,
-                y,
-                '*',
-                '*',
-                if is_cursor { Role::Cursor } else { Role::Mark },
-            );
+        let mark = match (is_marked, ink.is_old) {
+            (true, _) => Some(('*', Role::Mark)),
+            // Old rows say so without any colour.
+            (false, true) => Some(('~', Role::Dim)),
+            (false, false) => None,
+        };
+        if let Some((glyph, role)) = mark {
+            let role = if is_cursor { Role::Cursor } else { role };
+            ink.glyph(area.x + 1, y, glyph, glyph, role);
+        }
+    }
+}
+
+/// Cells that each column would like, by its title and by the rows in sight.
+fn wanted(ink: &Ink<'_>, table: &Table<'_>, rows: &[(usize, Vec<Cell>)]) -> Vec<u16> {
+    let columns = table.columns.iter().enumerate();
+    columns
+        .map(|(n, column)| {
+            let cells = rows.iter().filter_map(|(_, cells)| cells.get(n));
+            cells
+                .map(|cell| ink.width_within(&cell.text, column.most))
+                .chain([ink.width_of(column.title)])
+                .max()
+                .unwrap_or(0)
+        })
+        .collect()
+}
+
+fn draw_titles(ink: &mut Ink<'_>, y: u16, table: &Table<'_>, places: &[(usize, u16, u16)]) {
+    for (n, x, width) in places {
+        let column = &table.columns[*n];
+        let end = match column.align {
+            Align::Left => x + ink.text(*x, y, *width, column.title, Role::Title),
+            Align::Right => {
+                ink.right(x + width, y, *width, column.title, Role::Title);
+                x + width
+            }
+        };
+        // Behind the title, where a column's gap is: a title is never cut for it.
+        if let Some((by, reverse)) = table.sort
+            && by == *n
+        {
+            let (unicode, ascii) = if reverse { ('▾', 'v') } else { ('▴', '^') };
+            ink.glyph(end, y, unicode, ascii, Role::Title);
         }
     }
 }
@@ -330,6 +349,13 @@ mod tests {
         assert_eq!(shown(18, 0), [(0, 15)]);
         assert_eq!(shown(5, 0), [(0, 5)]);
         assert_eq!(shown(24, 2), [(0, 15), (3, 8)]);
+    }
+
+    #[test]
+    fn a_column_grows_no_further_than_its_rows_need() {
+        let places = layout(COLUMNS, &[12, 8, 6, 5], Rect::new(0, 0, 60, 9), 0);
+        let widths: Vec<u16> = places.iter().map(|(_, _, width)| *width).collect();
+        assert_eq!(widths, [12, 8, 6, 31]);
     }
 
     #[test]

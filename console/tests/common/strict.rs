@@ -9,6 +9,8 @@ use vte::{Params, Parser, Perform};
 pub struct Strict {
     parser: Parser,
     screen: Screen,
+    /// The beginning of a character whose rest has not come.
+    partial: Vec<u8>,
 }
 
 /// The picture.
@@ -18,6 +20,7 @@ struct Screen {
     is_alternate: bool,
     is_cursor_shown: bool,
     copies: Vec<String>,
+    colours: Vec<Vec<u16>>,
     faults: Vec<String>,
     n_bytes: u64,
 }
@@ -32,15 +35,30 @@ impl Strict {
                 is_alternate: false,
                 is_cursor_shown: true,
                 copies: Vec::new(),
+                colours: Vec::new(),
                 faults: Vec::new(),
                 n_bytes: 0,
             },
+            partial: Vec::new(),
         }
     }
 
     /// Takes what was written.
     pub fn take(&mut self, bytes: &[u8]) {
         self.screen.n_bytes += bytes.len() as u64;
+        self.partial.extend_from_slice(bytes);
+        match std::str::from_utf8(&self.partial) {
+            Ok(_) => self.partial.clear(),
+            // Only its last character is not whole.
+            Err(error) if error.error_len().is_none() => {
+                self.partial.drain(..error.valid_up_to());
+            }
+            Err(_) => {
+                self.screen
+                    .fault(format!("bytes that are no UTF-8 in {bytes:?}"));
+                self.partial.clear();
+            }
+        }
         self.parser.advance(&mut self.screen, bytes);
     }
 
@@ -69,6 +87,11 @@ impl Strict {
     /// What was put on the clipboard, still encoded.
     pub fn copies(&self) -> &[String] {
         &self.screen.copies
+    }
+
+    /// Colours that were set, as the parameters of the sequences that did; going back to the terminal's own is none.
+    pub fn colours(&self) -> &[Vec<u16>] {
+        &self.screen.colours
     }
 
     /// Everything that the console has no business to write.
@@ -104,7 +127,7 @@ impl Screen {
 
 impl Perform for Screen {
     fn print(&mut self, c: char) {
-        if c.is_control() || is_hidden(c) || c == char::REPLACEMENT_CHARACTER {
+        if c.is_control() || is_hidden(c) {
             self.fault(format!("printed {c:?}"));
         }
         let (x, y) = self.at;
@@ -151,7 +174,13 @@ impl Perform for Screen {
                 let at = |n: Option<u16>| usize::from(n.unwrap_or(1).max(1)) - 1;
                 self.at = (at(second), at(first));
             }
-            (b"", 'm') => {}
+            (b"", 'm') => {
+                let flat: Vec<u16> = numbers.concat();
+                let is_colour = |n: &u16| matches!(n, 30..=38 | 40..=48 | 58 | 90..=97 | 100..=107);
+                if flat.first().is_some_and(is_colour) && !self.colours.contains(&flat) {
+                    self.colours.push(flat);
+                }
+            }
             (b"", 'J') if first == Some(2) => {
                 for row in &mut self.cells {
                     row.fill(" ".to_owned());

@@ -15,6 +15,7 @@ mod needs;
 
 mod access_log;
 mod bad_start;
+mod console;
 mod control;
 mod first_run;
 mod foreign_redis;

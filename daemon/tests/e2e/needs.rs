@@ -39,6 +39,25 @@ pub fn foreign_python(test: &str) -> Option<PathBuf> {
     None
 }
 
+/// tmux, for a console in a real terminal. `false` = this test is left out.
+pub fn tmux() -> bool {
+    let found = std::process::Command::new("tmux")
+        .arg("-V")
+        .output()
+        .is_ok_and(|out| out.status.success());
+    if !found {
+        let missing =
+            "tmux is missing; ./scripts/test installs it, or by hand: apt-get install tmux";
+        assert!(
+            std::env::var_os("PIPELINED_TESTS_UNPRIVILEGED").is_some_and(|value| value == "1"),
+            "{missing}"
+        );
+        // Each test runs in a thread of its name.
+        leave_out(std::thread::current().name().unwrap_or("a test"), missing);
+    }
+    found
+}
+
 /// Tells the name at once, and to `scripts/test`, which repeats it at its end.
 pub fn leave_out(test: &str, why: &str) {
     // Not through the test's captured output, which nobody sees when it passes.

@@ -8,10 +8,10 @@ use crate::house::{House, QUIET, wait_for};
 /// The error of a key is remembered for a second, but every further try looks again.
 const N_TRIES: u32 = 3;
 /// Of the events `0..500` six are of user 7.
-const N_POISONED: u64 = 6;
+pub const N_POISONED: u64 = 6;
 
 /// A pipeline that tries `attempts` times with this back-off, before a profile that cannot be read.
-fn poisoned(attempts: u32, backoff: &str) -> House {
+pub fn poisoned(attempts: u32, backoff: &str) -> House {
     let mut house = House::new(QUIET);
     house
         .set(&format!("retry.attempts={attempts}"))

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::house::{House, QUIET, wait_for};
 
 /// One worker in `enrich` that reads 50 at a time and never sweeps within a test.
-fn one_worker() -> House {
+pub fn one_worker() -> House {
     let mut house = House::new(QUIET);
     house
         .set("stage.enrich.workers=1")
@@ -18,7 +18,7 @@ fn one_worker() -> House {
 
 /// Parks the only worker of `enrich` at a point, sends events, and starts a second worker that does the rest. Returns both
 /// and the ids that the parked one holds, oldest first.
-fn parked(house: &House, point: &str, n_events: u64) -> (String, String, Vec<String>) {
+pub fn parked(house: &House, point: &str, n_events: u64) -> (String, String, Vec<String>) {
     let stuck = wait_for("a worker", || house.workers("enrich").first().cloned());
     house.json(&["x-fault", "park", &stuck, point]);
     house.add_events(0, n_events);
@@ -48,7 +48,7 @@ fn parked(house: &House, point: &str, n_events: u64) -> (String, String, Vec<Str
 }
 
 /// Lets a parked worker go on and waits until it has worked off everything that it had in hand.
-fn released(house: &House, stuck: &str) {
+pub fn released(house: &House, stuck: &str) {
     house.json(&["x-fault", "release", stuck]);
     wait_for("the released worker to read again", || {
         let rows = house.rows(&["consumers", "ls", "--stage", "enrich"]);
@@ -58,7 +58,7 @@ fn released(house: &House, stuck: &str) {
 }
 
 #[track_caller]
-fn all_applied_once(house: &House, n: u64) {
+pub fn all_applied_once(house: &House, n: u64) {
     let ledger = house.settled();
     assert_eq!(
         [&ledger["applied"], &ledger["duplicated"], &ledger["lost"]],
