@@ -65,3 +65,47 @@ impl Clock for Manual {
         u64::try_from(self.0.load(Ordering::SeqCst)).unwrap_or(0)
     }
 }
+
+/// A clock that goes with tokio's time: where that is paused it stands, where that jumps to the next timer it jumps along.
+/// It can be set ahead, as a server's clock is by an administrator; clones are one clock. For tests and simulation only.
+#[derive(Debug, Clone)]
+pub struct Following {
+    began: tokio::time::Instant,
+    began_us: u64,
+    ahead_us: Arc<AtomicI64>,
+}
+
+impl Following {
+    /// Says `ms` milliseconds since 1970 now. Needs a tokio runtime around it.
+    pub fn from_ms(ms: u64) -> Self {
+        Self {
+            began: tokio::time::Instant::now(),
+            began_us: ms.saturating_mul(1_000),
+            ahead_us: Arc::default(),
+        }
+    }
+
+    /// A clock of another machine: the same time now, set ahead apart from this one.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            ahead_us: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Sets it ahead by this many milliseconds, back if negative.
+    pub fn jump_ms(&self, ms: i64) {
+        self.ahead_us
+            .fetch_add(ms.saturating_mul(1_000), Ordering::SeqCst);
+    }
+}
+
+impl Clock for Following {
+    fn now_us(&self) -> u64 {
+        let gone_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.began_us
+            .saturating_add(gone_us)
+            .saturating_add_signed(self.ahead_us.load(Ordering::SeqCst))
+    }
+}

@@ -42,10 +42,11 @@ fn all() -> Vec<(String, String)> {
 
 /// Rooms from the lowest floor up; a room may name those on floors below it.
 const FLOORS: &[&[&str]] = &[
-    &["algorithms", "args", "chaos", "clock", "datadir", "record"],
+    &["algorithms", "args", "clock", "datadir", "record"],
     &["effect", "journal", "logging", "settings"],
     &["audit"],
     &["lookup", "operators", "store"],
+    &["chaos"],
     &["sources"],
     &["world"],
     &["runtime"],

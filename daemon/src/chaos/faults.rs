@@ -1,7 +1,7 @@
 //! The fault board: parks a worker at a named point until it is released. Exists for the stalled-worker tests and for
 //! chaos experiments; costs one relaxed load per batch when nothing is set.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 /// Where a worker can be parked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Point {
     /// It has read a batch and done nothing with it.
@@ -20,6 +20,28 @@ pub enum Point {
     AfterCommit,
 }
 
+/// Something that a worker does to be on the safe side, and that can be left out to see whether a test notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precaution {
+    /// Owned stages: later records of a key wait behind a parked one.
+    ParksBehind,
+    /// Shared stages: its own pending entries come first at every start.
+    BacklogFirst,
+}
+
+impl Precaution {
+    /// Every precaution.
+    pub const ALL: &[Self] = &[Self::ParksBehind, Self::BacklogFirst];
+
+    /// Its name on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ParksBehind => "parks_behind",
+            Self::BacklogFirst => "backlog_first",
+        }
+    }
+}
+
 /// Shared by all workers; cheap to clone.
 #[derive(Clone, Default)]
 pub struct FaultBoard(Arc<Board>);
@@ -27,7 +49,8 @@ pub struct FaultBoard(Arc<Board>);
 #[derive(Default)]
 struct Board {
     any: AtomicBool,
-    parked: Mutex<HashMap<(String, Point), Arc<Notify>>>,
+    parked: Mutex<BTreeMap<(String, Point), Arc<Notify>>>,
+    left_out: Mutex<Option<Precaution>>,
 }
 
 impl FaultBoard {
@@ -51,6 +74,26 @@ impl FaultBoard {
         });
         self.0.any.store(!parked.is_empty(), Ordering::Relaxed);
         before - parked.len()
+    }
+
+    /// From now on workers do without this; only a test of the tests wants that.
+    pub fn leave_out(&self, precaution: Precaution) {
+        let mut left_out = self
+            .0
+            .left_out
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *left_out = Some(precaution);
+    }
+
+    /// Whether workers take this precaution; they do.
+    pub fn takes(&self, precaution: Precaution) -> bool {
+        let left_out = self
+            .0
+            .left_out
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *left_out != Some(precaution)
     }
 
     /// Whether `consumer` is to stop at `point`.

@@ -1,5 +1,12 @@
-//! Faults at the ports, each with an owner that ends it.
+//! Faults on purpose: the fault board stops a worker at a named point; [`Weather`] delays, refuses, loses, repeats and
+//! belates what goes over the ports of the store. Each has an owner that ends it.
 
+mod admin;
 mod faults;
+mod hands;
+mod store;
+mod weather;
 
-pub use faults::{FaultBoard, Point};
+pub use faults::{FaultBoard, Point, Precaution};
+pub use store::Weathered;
+pub use weather::{Call, Fate, Happens, Weather};

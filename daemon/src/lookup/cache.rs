@@ -7,7 +7,7 @@
 //!
 //! It does not limit how long the lookup takes: the lookup itself does, and the worker by the stage's timeout.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -170,7 +170,7 @@ impl Cache {
 
     async fn answer(&self, keys: &[Bytes], errors: Errors) -> HashMap<Bytes, Found> {
         let mut found = HashMap::with_capacity(keys.len());
-        let mut open: HashSet<&Bytes> = HashSet::new();
+        let mut open: BTreeSet<&Bytes> = BTreeSet::new();
         let now = Instant::now();
         for key in keys {
             if found.contains_key(key) || open.contains(key) {
@@ -252,7 +252,7 @@ impl Cache {
     /// may load now, are answered into `found`.
     fn divide<'a>(
         &'a self,
-        open: &HashSet<&Bytes>,
+        open: &BTreeSet<&Bytes>,
         errors: Errors,
         found: &mut HashMap<Bytes, Found>,
     ) -> (Flight<'a>, Vec<(Bytes, Awaited)>) {

@@ -1,6 +1,6 @@
 //! The handle by which commands, plans and the sampler reach the running stages. Cheap to clone; all clones are one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -73,7 +73,7 @@ pub struct StageHandle {
     pub trouble: Mutex<Option<String>>,
     /// Whether the store was away at the last try.
     pub store_away: AtomicBool,
-    pub(super) workers: Mutex<HashMap<String, WorkerEntry>>,
+    pub(super) workers: Mutex<BTreeMap<String, WorkerEntry>>,
 }
 
 pub(super) struct WorkerEntry {

@@ -212,6 +212,7 @@ impl Intake {
         }
         let until = until.max(now + tick(self.rate));
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = tokio::time::sleep_until(until) => {}
             // So that the state follows at once at low rates; when its owner is gone the last value stays.

@@ -30,6 +30,7 @@ pub(super) async fn run(
     let mut failing = false;
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }

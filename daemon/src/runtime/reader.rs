@@ -126,6 +126,7 @@ async fn read(
         if *paused.borrow() {
             drop(place);
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = sender.closed() => return,
                 changed = paused.wait_for(|paused| !*paused) => if changed.is_err() { return },

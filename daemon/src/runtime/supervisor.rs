@@ -3,7 +3,7 @@
 //! One task per stage keeps as many workers as are wanted; a worker that panics is started again with back-off. A drain
 //! stops the sources first, then stage after stage, inputs before outputs, so that what is in flight runs to its end.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -186,7 +186,7 @@ impl Keeper {
     async fn run(self, stop: CancellationToken) -> bool {
         let mut wanted = self.handle.wanted.subscribe();
         let mut workers: JoinSet<bool> = JoinSet::new();
-        let mut running: HashMap<u32, Running> = HashMap::new();
+        let mut running: BTreeMap<u32, Running> = BTreeMap::new();
         let mut clean = true;
         let mut again_at: Option<Instant> = None;
         loop {
@@ -201,6 +201,7 @@ impl Keeper {
                 return clean;
             }
             tokio::select! {
+                biased;
                 ended = workers.join_next_with_id(), if !workers.is_empty() => {
                     let (id, outcome) = match ended {
                         Some(Ok((id, left_nothing))) => (id, Ok(left_nothing)),
@@ -235,7 +236,7 @@ impl Keeper {
     }
 
     /// Starts what is missing, stops what is too much (the highest numbers first).
-    fn fit(&self, wanted: u32, workers: &mut JoinSet<bool>, running: &mut HashMap<u32, Running>) {
+    fn fit(&self, wanted: u32, workers: &mut JoinSet<bool>, running: &mut BTreeMap<u32, Running>) {
         for n in 1..=wanted {
             running.entry(n).or_insert_with(|| self.start(n, workers));
         }

@@ -39,7 +39,7 @@ use super::mender::Mender;
 use super::meter::StageMeter;
 use super::reader::Feed;
 use crate::algorithms::fingerprint::fingerprint;
-use crate::chaos::Point;
+use crate::chaos::{Point, Precaution};
 use crate::effect::{Class, Failure};
 use crate::journal::Level;
 use crate::record::{EntryId, event_id};
@@ -260,6 +260,9 @@ impl Worker {
         waiting: &mut BTreeMap<(Instant, EntryId), Waiting>,
         random: &mut SmallRng,
     ) -> Result<(), StoreError> {
+        if !self.world.faults.takes(Precaution::BacklogFirst) {
+            return Ok(());
+        }
         let mut after = EntryId::MIN;
         let at_once = if self.one_by_one {
             1
@@ -508,6 +511,7 @@ impl Worker {
             .delay(*attempt, random.random())
             .max(STORE_BACKOFF.min);
         tokio::select! {
+            biased;
             () = tokio::time::sleep(wait) => {}
             // While draining it goes on trying until the grace period is over, but without long naps.
             () = self.stop.cancelled() => tokio::time::sleep(STORE_BACKOFF.min).await,

@@ -90,6 +90,7 @@ impl Worker {
             .delay(away.n_tries, random.random())
             .max(LOOKUP_BACKOFF.min);
         tokio::select! {
+            biased;
             () = tokio::time::sleep(wait) => {}
             () = self.stop.cancelled() => {
                 // Not before the rest of what was read has come by.

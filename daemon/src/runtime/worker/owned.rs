@@ -150,6 +150,7 @@ impl Worker {
                 .last_read_ms
                 .store(now_ms, Ordering::Relaxed);
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return Err(Over::Stop),
                 () = tokio::time::sleep(STANDBY_EVERY) => {}
                 order = self.orders.recv() => {
@@ -324,13 +325,15 @@ impl Worker {
         let again = own.away;
         let loaded = self.load_owned(own, needs, again).await?;
         let mut part: Vec<Settled> = Vec::with_capacity(n_open);
+        let keeps_order = self.world.faults.takes(Precaution::ParksBehind);
         let mut parked_now: HashMap<Option<u64>, usize> = HashMap::new();
         let (mut n_parked, mut bytes) = (0, 0);
         let mut why = None;
         for (entry, first_ms) in own.hold.iter().take(n_open) {
             let key = self.key_of(entry);
             let n_of_key = parked_now.get(&key).copied().unwrap_or(0);
-            let is_behind = own.parking.blocks(key) || (key.is_some() && n_of_key > 0);
+            let is_behind =
+                keeps_order && (own.parking.blocks(key) || (key.is_some() && n_of_key > 0));
             let settle = if is_behind {
                 self.behind(entry, *first_ms, random)
             } else {

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::commit::{commit, count};
+use super::guards::Guard;
 use super::state::{RetryRow, State, millis, stage_of};
 use super::stream::Pending;
 use super::{Memory, admit, depth, prepare};
@@ -272,9 +273,10 @@ impl Admin for Memory {
     async fn retire(&self, stage: usize, consumer: &str) -> Result<u64> {
         let stage = stage_of(&self.layout, stage)?;
         self.shared.change(|state, _| {
+            let refuses = state.guards.on(Guard::RetirePending);
             let group = state.group_mut(stage)?;
             let n_held = group.held_by(consumer.as_bytes()).count() as u64;
-            if n_held == 0 {
+            if n_held == 0 || !refuses {
                 group.delete_consumer(consumer.as_bytes());
             }
             Ok(n_held)

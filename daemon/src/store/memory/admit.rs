@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::guards::Guard;
 use super::state::{State, signed};
 use crate::record::{EntryId, FIELD_REDRIVE, FIELDS_MAX, event_id};
 use crate::store::{Admission, Admitted, Fate, Layout, Result, StoreError};
@@ -30,7 +31,7 @@ pub(super) fn admit(
                 .or_else(|| state.seen.get(&event))
                 .copied()
         });
-        if let Some(first) = first {
+        if let Some(first) = first.filter(|_| state.guards.on(Guard::DoorWindow)) {
             state.door_deduplicated += 1;
             admitted.push(Admitted::Duplicate(first));
             continue;
@@ -56,7 +57,7 @@ pub(super) fn redrive(state: &mut State, layout: &Layout, id: EntryId, now: u64)
     let Some(row) = state.dead.get(&id) else {
         return Fate::NotFound;
     };
-    if row.redriven.is_some() {
+    if row.redriven.is_some() && state.guards.on(Guard::RedrivenOnce) {
         return Fate::AlreadyDone;
     }
     if !row.counts {
@@ -90,7 +91,8 @@ pub(super) fn redrive(state: &mut State, layout: &Layout, id: EntryId, now: u64)
     if stage.reads_source {
         line.base = line.base.map(|base| base + 1);
         line.redriven += 1;
-        if let Some(event) = event.filter(|_| layout.dedupe.is_some()) {
+        let is_on = layout.dedupe.is_some() && state.guards.on(Guard::RedriveWindow);
+        if let Some(event) = event.filter(|_| is_on) {
             state.seen.take(&event);
             state.seen.put(event, new);
         }

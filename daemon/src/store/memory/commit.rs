@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::guards::Guard;
 use super::state::{RetryRow, State, millis, signed};
 use crate::effect::{Counter, Effects};
 use crate::record::{EntryId, FIELD_ORIGIN, Fields};
@@ -118,6 +119,9 @@ pub(super) fn check(state: &State, stage: &StageLayout, commit: &Commit) -> Resu
     }
     for (name, by) in sums {
         let text = String::from_utf8_lossy(name);
+        if !state.guards.on(Guard::CountersChecked) {
+            continue;
+        }
         let old = count(&state.counts, name).ok_or_else(|| {
             StoreError::Broken(format!(
                 "counter \"{text}\" is no integer of at most 15 digits"
@@ -173,7 +177,8 @@ impl Step<'_> {
             .map(|pending| &pending.consumer);
         Ok(match holder {
             Some(holder) if *holder == self.commit.consumer.as_bytes() => Code::Applied,
-            _ if self.commit.repeated => Code::Superseded,
+            _ if !self.state.guards.on(Guard::RetryHolder) => Code::Applied,
+            _ if self.commit.repeated && self.state.guards.on(Guard::Repeated) => Code::Superseded,
             _ => Code::NotPending,
         })
     }
@@ -202,9 +207,13 @@ impl Step<'_> {
 
     /// Acknowledges one entry and tells whether its effects may happen.
     fn acknowledge(&mut self, entry: &Settle) -> Result<Code> {
-        let was_settled = self.by == By::Group && self.state.is_settled(self.stage, entry.id);
-        if !self.take(entry.id)? {
-            return Ok(if self.commit.repeated || was_settled {
+        let guards = self.state.guards;
+        let was_settled = self.by == By::Group
+            && guards.on(Guard::SettledMark)
+            && self.state.is_settled(self.stage, entry.id);
+        if !self.take(entry.id)? && guards.on(Guard::Acknowledgement) {
+            let is_repeated = self.commit.repeated && guards.on(Guard::Repeated);
+            return Ok(if is_repeated || was_settled {
                 Code::Superseded
             } else {
                 Code::NotPending
@@ -235,7 +244,7 @@ impl Step<'_> {
             .get(&event)
             .or_else(|| self.state.seen.get(&event));
         match first {
-            Some(first) => *first != entry.id,
+            Some(first) => *first != entry.id && self.state.guards.on(Guard::IdWindow),
             None => {
                 self.fresh.insert(event, entry.id);
                 false

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+use super::guards::Guard;
 use super::state::{millis, stage_of};
 use super::{Memory, commit};
 use crate::record::{EntryId, Record};
@@ -116,12 +117,13 @@ impl Writer for Hands {
         }
         let stage = self.stage()?;
         self.store.shared.change(|state, now| {
+            let takes = !state.guards.on(Guard::HeartbeatHolder);
             let group = state.group(stage)?;
             let held = ids.iter().filter(|id| {
                 group
                     .pending
                     .get(id)
-                    .is_some_and(|p| p.consumer == self.consumer)
+                    .is_some_and(|p| takes || p.consumer == self.consumer)
             });
             let held: Vec<EntryId> = held.copied().collect();
             for id in &held {
@@ -130,6 +132,7 @@ impl Writer for Hands {
                     && let Some(pending) = state.group_mut(stage)?.pending.get_mut(id)
                 {
                     pending.delivered_ms = now;
+                    pending.consumer = self.consumer.clone();
                 }
             }
             Ok(held)
@@ -144,9 +147,12 @@ impl Writer for Hands {
     ) -> Result<Batch> {
         let stage = self.stage()?;
         self.store.shared.change(|state, now| {
+            let guards = state.guards;
             let idle = state.group(stage)?.pending.iter();
-            let idle = idle
-                .filter(|(id, pending)| **id > after && pending.idle_ms(now) >= millis(min_idle));
+            let idle = idle.filter(|(id, pending)| {
+                let is_idle = pending.idle_ms(now) >= millis(min_idle);
+                **id > after && (is_idle || !guards.on(Guard::SweepIdle))
+            });
             let found: Vec<(EntryId, Bytes)> = idle
                 .take(n_records_max)
                 .map(|(id, pending)| (*id, pending.consumer.clone()))
@@ -155,7 +161,7 @@ impl Writer for Hands {
             for (id, holder) in &found {
                 let waits = state
                     .retry_row(stage, *id)
-                    .is_some_and(|row| row.not_before_ms > now);
+                    .is_some_and(|row| row.not_before_ms > now && guards.on(Guard::SweepBackoff));
                 if *holder != self.consumer && !waits {
                     let deliveries = state
                         .group_mut(stage)?

@@ -6,6 +6,7 @@ mod admin;
 mod admit;
 mod commit;
 mod depth;
+mod guards;
 mod hands;
 mod meddler;
 mod owner;
@@ -20,8 +21,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
+pub use guards::Guard;
 pub use meddler::{GroupFacts, Meddler, PendingFacts};
 
+use self::guards::Guards;
 use self::state::{State, stage_of};
 use super::{Admin, Layout, Owner, Reader, Result, Store, Writer};
 use crate::clock::Clock;
@@ -62,6 +65,12 @@ impl Memory {
             stage,
             consumer: consumer.to_owned(),
         }
+    }
+
+    /// Switches one guard off, to see whether a test notices.
+    pub fn leave_out(&self, guard: Guard) {
+        self.shared
+            .look(|inside, _| inside.state.guards = Guards::without(guard));
     }
 
     /// Another daemon, or another pipeline, on the same data.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+use super::guards::Guard;
 use super::Memory;
 use super::commit::{By, check, commit_by};
 use super::depth::{accepted, came};
@@ -70,7 +71,8 @@ fn acquire(
     now: u64,
 ) -> Result<Acquired> {
     let lease = state.owned(stage).clone();
-    if !lease.owner.is_empty() && lease.owner != owner && lease.until_ms > now {
+    let is_held = lease.until_ms > now && state.guards.on(Guard::LeaseHeld);
+    if !lease.owner.is_empty() && lease.owner != owner && is_held {
         return Ok(Acquired::Held {
             by: lease.owner,
             left_ms: lease.until_ms - now,
@@ -126,7 +128,9 @@ fn commit(
 ) -> Result<OwnedDone> {
     check(state, stage, &commit.commit)?;
     let owned = state.owned(stage).clone();
-    if owned.owner != *commit.commit.consumer || owned.epoch != commit.lease.epoch {
+    let guards = state.guards;
+    let is_ours = owned.owner == *commit.commit.consumer && owned.epoch == commit.lease.epoch;
+    if !is_ours && guards.on(Guard::OwnedEpoch) {
         return Ok(OwnedDone::Fenced);
     }
     let Some(to) = commit.commit.entries.last().map(|entry| entry.id) else {
@@ -141,7 +145,7 @@ fn commit(
             foreign: false,
         });
     }
-    if owned.position != Some(commit.lease.position) {
+    if owned.position != Some(commit.lease.position) && guards.on(Guard::OwnedPosition) {
         return Ok(OwnedDone::Moved);
     }
     let by = if commit.parked {
@@ -170,7 +174,9 @@ fn commit(
             .entries_read
             .filter(|_| group.last_delivered == from)
             .map(|read| read + commit.commit.entries.len() as u64);
-        keep_in_step(state, stage, to, read)?;
+        if guards.on(Guard::GroupInStep) {
+            keep_in_step(state, stage, to, read)?;
+        }
     }
     state.owned(stage).until_ms = now.saturating_add(millis(commit.ttl));
     Ok(OwnedDone::Done { committed, foreign })
@@ -359,8 +365,9 @@ impl Owner for Hands {
     async fn release(&mut self, epoch: u64) -> Result<()> {
         let stage = self.stage()?;
         self.store.shared.change(|state, _| {
+            let is_checked = state.guards.on(Guard::LeaseReleased);
             let owned = state.owned(stage);
-            if owned.owner != self.consumer || owned.epoch != epoch {
+            if is_checked && (owned.owner != self.consumer || owned.epoch != epoch) {
                 return;
             }
             owned.owner.clear();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::depth::{accepted, came};
+use super::guards::Guard;
 use super::owner;
 use super::state::{State, millis, signed};
 use super::stream::Stream;
@@ -117,10 +118,12 @@ fn make_group(state: &mut State, stage: &StageLayout, mended: &mut Vec<Mended>) 
         .lines
         .get(&stage.name)
         .is_none_or(|line| line.base.is_none());
+    let is_marked = state.guards.on(Guard::GroupAtMark);
     let stream = state.streams.entry(stage.stream.clone()).or_default();
     let open = match stream.groups.get_mut(&stage.group) {
         None => {
             let at = low.map_or(EntryId::MIN, EntryId::previous);
+            let at = if is_marked { at } else { stream.last_id };
             let what = if low.is_some() {
                 "group.recreated"
             } else {
@@ -197,6 +200,7 @@ pub(super) fn janitor(
         for stage in stages {
             swept.lost_unread += heal(state, stage);
         }
+        let is_bound = state.guards.on(Guard::TrimBound);
         let Some(stream) = state.streams.get_mut(key) else {
             continue;
         };
@@ -204,7 +208,12 @@ pub(super) fn janitor(
             ms: now.saturating_sub(millis(keep)),
             seq: 0,
         };
-        swept.trimmed += stream.trim_below(finished_by_all(stream).min(cut));
+        let bound = if is_bound {
+            finished_by_all(stream)
+        } else {
+            EntryId::MAX
+        };
+        swept.trimmed += stream.trim_below(bound.min(cut));
     }
     if keep_dead > Duration::ZERO {
         let oldest = EntryId {
