@@ -130,6 +130,9 @@ pub const FIELD_SENT: &[u8] = b"_t";
 pub const FIELD_ORIGIN: &[u8] = b"_origin";
 /// Reserved field: id of the dead letter that this entry redrives.
 pub const FIELD_REDRIVE: &[u8] = b"_redrive";
+/// Reserved field beside `_redrive`, where several stages read the stream: the stage for which it was sent again. The
+/// others have worked the entry in its first life, and pass over it.
+pub const FIELD_REDRIVE_FOR: &[u8] = b"_redrive_for";
 /// Reserved field: why a line could not be parsed; the first stage dead-letters such entries.
 pub const FIELD_PARSE_ERROR: &[u8] = b"parse_error";
 /// Reserved field beside `parse_error`: the line's own bytes.

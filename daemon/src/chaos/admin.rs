@@ -35,35 +35,51 @@ impl Admin for WeatheredAdmin {
     }
 
     async fn consumers(&self, stage: usize) -> Result<Vec<ConsumerDepth>> {
-        self.link.send(call("consumers"), self.inner.consumers(stage)).await
+        self.link
+            .send(call("consumers"), self.inner.consumers(stage))
+            .await
     }
 
     async fn pending(&self, stage: usize, query: &PendingQuery) -> Result<PendingPage> {
-        self.link.send(call("pending"), self.inner.pending(stage, query)).await
+        self.link
+            .send(call("pending"), self.inner.pending(stage, query))
+            .await
     }
 
     async fn pending_entry(&self, stage: usize, id: EntryId) -> Result<Option<PendingRow>> {
-        self.link.send(call("pending_entry"), self.inner.pending_entry(stage, id)).await
+        self.link
+            .send(call("pending_entry"), self.inner.pending_entry(stage, id))
+            .await
     }
 
     async fn dead(&self, before: EntryId, n_max: usize) -> Result<Vec<DeadRow>> {
-        self.link.send(call("dead"), self.inner.dead(before, n_max)).await
+        self.link
+            .send(call("dead"), self.inner.dead(before, n_max))
+            .await
     }
 
     async fn dead_entry(&self, id: EntryId) -> Result<Option<DeadRow>> {
-        self.link.send(call("dead_entry"), self.inner.dead_entry(id)).await
+        self.link
+            .send(call("dead_entry"), self.inner.dead_entry(id))
+            .await
     }
 
     async fn aggregates(&self, n_top: usize) -> Result<Aggregates> {
-        self.link.send(call("aggregates"), self.inner.aggregates(n_top)).await
+        self.link
+            .send(call("aggregates"), self.inner.aggregates(n_top))
+            .await
     }
 
     async fn session(&self, id: &[u8]) -> Result<Option<u64>> {
-        self.link.send(call("session"), self.inner.session(id)).await
+        self.link
+            .send(call("session"), self.inner.session(id))
+            .await
     }
 
     async fn peek(&self, stage: usize, after: EntryId, n_max: usize) -> Result<Vec<Record>> {
-        self.link.send(call("peek"), self.inner.peek(stage, after, n_max)).await
+        self.link
+            .send(call("peek"), self.inner.peek(stage, after, n_max))
+            .await
     }
 
     async fn server(&self) -> Result<Server> {

@@ -83,6 +83,7 @@ impl Link {
         let (fate, era) = (self.weather.fate(call), self.weather.era());
         pause(fate.before).await;
         let answer = match fate.happens {
+            _ if self.weather.era() != era => Err(lost(call.what)),
             Happens::Once | Happens::Twice(_) => act.await,
             Happens::Never | Happens::Later(_) => Err(refused(call.what)),
         };
@@ -103,14 +104,15 @@ impl Link {
         let (fate, era) = (self.weather.fate(call), self.weather.era());
         pause(fate.before).await;
         let answer = match fate.happens {
+            _ if self.weather.era() != era => Err(lost(call.what)),
             Happens::Once => act().await,
             Happens::Never => Err(refused(call.what)),
             Happens::Later(wait) => {
-                self.later(wait, act());
+                self.later(wait, era, act());
                 Err(lost(call.what))
             }
             Happens::Twice(wait) => {
-                self.later(wait, act());
+                self.later(wait, era, act());
                 act().await
             }
         };
@@ -126,16 +128,24 @@ impl Link {
         answer
     }
 
-    fn later<T>(&self, wait: Duration, act: impl Future<Output = Result<T>> + Send + 'static) {
+    fn later<T>(
+        &self,
+        wait: Duration,
+        era: u64,
+        act: impl Future<Output = Result<T>> + Send + 'static,
+    ) {
         let mut on_its_way = self
             .on_its_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         while on_its_way.try_join_next().is_some() {}
+        let weather = Arc::clone(&self.weather);
         on_its_way.spawn(async move {
             sleep(wait).await;
-            // Nobody is there to hear it.
-            let _ = act.await;
+            if weather.era() == era {
+                // Nobody is there to hear it.
+                let _ = act.await;
+            }
         });
     }
 }

@@ -5,7 +5,9 @@ use pipectl_shared::config::Config;
 use pipectl_shared::rpc::IngestEvent;
 
 use crate::plans::words::quote;
-use crate::record::{FIELD_ORIGIN, FIELD_REDRIVE, FIELD_SENT, FIELDS_MAX, Fields, event_id};
+use crate::record::{
+    FIELD_ORIGIN, FIELD_REDRIVE, FIELD_REDRIVE_FOR, FIELD_SENT, FIELDS_MAX, Fields, event_id,
+};
 use crate::store::Admission;
 
 /// The event as the store takes it, and its bytes.
@@ -50,7 +52,8 @@ pub(super) fn admission(
     }
     for (name, value) in &event.fields {
         // Ours: a file that was written out of a pipeline may bring them along.
-        if [FIELD_SENT, FIELD_ORIGIN, FIELD_REDRIVE].contains(&name.as_bytes()) {
+        let reserved = [FIELD_SENT, FIELD_ORIGIN, FIELD_REDRIVE, FIELD_REDRIVE_FOR];
+        if reserved.contains(&name.as_bytes()) {
             continue;
         }
         fields.push((Bytes::from(name.clone()), decoded(value, name)?));

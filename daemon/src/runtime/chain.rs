@@ -14,7 +14,7 @@ use pipectl_shared::config;
 use crate::effect::{Class, Effects, Failure, Flow};
 use crate::operators::quote::cleaned;
 use crate::operators::{Loaded, Need, OPERATORS, Operator, Setup};
-use crate::record::{FIELD_PARSE_ERROR, FIELDS_MAX, Record};
+use crate::record::{FIELD_PARSE_ERROR, FIELD_REDRIVE_FOR, FIELDS_MAX, Record};
 use crate::store::StageLayout;
 
 /// Characters of a foreign text (a parse error, a panic's message) that an error shows.
@@ -22,6 +22,7 @@ const SHOWN_MAX: usize = 256;
 
 /// The operators of one stage, shared by all its workers.
 pub struct Chain {
+    stage: String,
     operators: Vec<Arc<dyn Operator>>,
     lookups: Vec<config::Lookup>,
     has_output: bool,
@@ -77,6 +78,7 @@ impl Chain {
         layout: &StageLayout,
     ) -> Self {
         Self {
+            stage: layout.name.clone(),
             operators,
             lookups,
             has_output: layout.output.is_some(),
@@ -109,6 +111,13 @@ impl Chain {
 
     /// Runs the operators over a copy of the record (its bytes are shared). Never panics.
     pub fn run(&self, record: &Record, loaded: &Loaded) -> Ended {
+        if record
+            .get(FIELD_REDRIVE_FOR)
+            .is_some_and(|stage| *stage != self.stage)
+        {
+            // Sent again for another stage that reads the same stream; here it was worked in its first life.
+            return Ended::Filtered;
+        }
         if let Some(failure) = self.refused(record) {
             return Ended::Failed(failure);
         }
@@ -134,6 +143,8 @@ impl Chain {
 
     fn apply(&self, mut record: Record, loaded: &Loaded, running: &Cell<&'static str>) -> Ended {
         let mut effects = Effects::default();
+        // Meant for the readers of this stream, and not for those of the next.
+        record.fields.retain(|(name, _)| name != FIELD_REDRIVE_FOR);
         for operator in &self.operators {
             running.set(operator.kind());
             match operator.apply(&mut record, loaded, &mut effects) {

@@ -1,13 +1,17 @@
 //! The janitor: trims what every group has finished, heals lags, looks after groups that went missing, and says that this
 //! daemon lives. One task, owned by the supervisor; ends when `stop` is cancelled; blocks on the store only.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pipectl_shared::config::Config;
 use tokio_util::sync::CancellationToken;
 
+use super::handle::Handle;
 use super::mender::Mender;
+use super::names;
 use crate::journal::Level;
+use crate::store::StoreError;
 use crate::world::World;
 
 /// Often enough that a group that was destroyed while idle is noticed before a person does.
@@ -21,6 +25,7 @@ pub(super) async fn run(
     world: World,
     mender: Mender,
     config: Config,
+    handle: Handle,
     instance: String,
     stop: CancellationToken,
 ) {
@@ -36,8 +41,16 @@ pub(super) async fn run(
         }
         let round = async {
             mender.prepare().await?;
-            admin.beat(&instance, ALIVE_FOR).await?;
-            admin.janitor(config.retention.keep, config.dead.keep).await
+            let alive: BTreeSet<String> = admin
+                .beat(&instance, ALIVE_FOR)
+                .await?
+                .into_iter()
+                .collect();
+            let swept = admin
+                .janitor(config.retention.keep, config.dead.keep)
+                .await?;
+            names::retire_the_gone(admin.as_ref(), &handle, &instance, &alive, ALIVE_FOR).await?;
+            Ok::<_, StoreError>(swept)
         };
         match tokio::time::timeout(DEADLINE, round).await {
             Ok(Ok(swept)) => {

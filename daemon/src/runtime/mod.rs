@@ -9,6 +9,7 @@ mod loader;
 mod measure;
 mod mender;
 mod meter;
+mod names;
 pub mod pressure;
 mod reader;
 mod schedule;

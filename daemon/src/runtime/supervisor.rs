@@ -98,6 +98,7 @@ impl Runtime {
             world.clone(),
             mender,
             config.clone(),
+            handle.clone(),
             instance.to_owned(),
             stop.clone(),
         ));

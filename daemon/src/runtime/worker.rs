@@ -123,6 +123,8 @@ impl Worker {
         let mut random = SmallRng::seed_from_u64(self.world.seed ^ hash(&self.consumer));
         let mut waiting: BTreeMap<(Instant, EntryId), Waiting> = BTreeMap::new();
         let mut attempt = 0;
+        // Whether the last lane broke with work in hand: that is still pending, whatever `waiting` says.
+        let mut is_open = false;
         loop {
             if self.stop.is_cancelled() {
                 break;
@@ -143,15 +145,19 @@ impl Worker {
                 Err(error) => Broken::Store(error),
             };
             match ended {
-                Broken::Stop => break,
+                Broken::Stop => {
+                    is_open = false;
+                    break;
+                }
                 Broken::Store(error) => {
+                    is_open = true;
                     self.one_by_one |= matches!(error, StoreError::Bug(_));
                     self.wait_for_store(&error, &mut attempt, &mut random).await;
                 }
             }
         }
         self.show("stopped", None);
-        waiting.is_empty()
+        waiting.is_empty() && !is_open
     }
 
     async fn open(&self) -> Result<Lane, StoreError> {

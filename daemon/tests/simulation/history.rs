@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pipelined::effect::Counter;
-use pipelined::record::{EntryId, FIELD_REDRIVE, Record, event_id};
+use pipelined::record::{EntryId, FIELD_REDRIVE, FIELD_REDRIVE_FOR, Record, event_id};
 use pipelined::store::{
     Acquired, Admission, Admitted, Aggregates, Batch, Code, Commit, Committed, Depth, Fate, Layout,
     Lease, Outcome, OwnedCommit, OwnedDone, Settle,
@@ -75,6 +75,7 @@ struct Seen {
     event: Bytes,
     key: Bytes,
     is_redriven: bool,
+    redriven_for: Option<Bytes>,
 }
 
 /// A stage's line of the ledger, as it must be.
@@ -194,9 +195,15 @@ impl Inner {
 
     /// What a door did.
     pub(crate) fn admitted(&mut self, events: &[Admission], checked: bool, admitted: &[Admitted]) {
-        self.tell("door", format_args!("{} events: {admitted:?}", events.len()));
+        self.tell(
+            "door",
+            format_args!("{} events: {admitted:?}", events.len()),
+        );
         for (event, admitted) in events.iter().zip(admitted) {
-            let name = event.fields.iter().find(|(n, _)| *n == self.layout.id_field);
+            let name = event
+                .fields
+                .iter()
+                .find(|(n, _)| *n == self.layout.id_field);
             if let (Some((_, name)), Admitted::Added(_)) = (name, admitted) {
                 self.book.sent.insert(name.clone());
             }
@@ -233,6 +240,7 @@ impl Inner {
             event: text(&self.layout.id_field),
             key: text(&self.key_field),
             is_redriven: record.get(FIELD_REDRIVE).is_some(),
+            redriven_for: record.get(FIELD_REDRIVE_FOR).cloned(),
         };
         self.book.seen.insert((stage, record.id), seen);
     }
@@ -275,9 +283,7 @@ impl Inner {
                 }
             }
             if is_shared {
-                self.book
-                    .held
-                    .insert((stage, id), (who.to_owned(), now_ms));
+                self.book.held.insert((stage, id), (who.to_owned(), now_ms));
             }
         }
         for id in &batch.lost {
@@ -365,7 +371,10 @@ impl Inner {
     /// One entry of a commit that was done.
     fn settled(&mut self, stage: usize, settle: &Settle, code: Code) {
         if matches!(settle.outcome, Outcome::Retry { .. })
-            || matches!(code, Code::NotPending | Code::Superseded | Code::Redelivered)
+            || matches!(
+                code,
+                Code::NotPending | Code::Superseded | Code::Redelivered
+            )
         {
             return;
         }
@@ -377,10 +386,7 @@ impl Inner {
             && let Some(seen) = &seen
             && !seen.key.is_empty()
         {
-            let before = self
-                .book
-                .last_of_key
-                .insert((stage, seen.key.clone()), id);
+            let before = self.book.last_of_key.insert((stage, seen.key.clone()), id);
             if let Some(before) = before.filter(|before| *before > id) {
                 let key = String::from_utf8_lossy(&seen.key).into_owned();
                 self.violate(format!(
@@ -421,6 +427,23 @@ impl Inner {
             .filter(|_| names.reads_source && self.layout.dedupe.is_some())
         {
             self.book.window.entry(event).or_insert(Some(id));
+        }
+        // One that was sent again for another stage is passed over here.
+        let is_anothers = |seen: &Seen| {
+            let stage = seen.redriven_for.as_ref();
+            stage.is_some_and(|stage| *stage != names.name)
+        };
+        if let Some(seen) = &seen
+            && is_anothers(seen)
+        {
+            if !matches!(settle.outcome, Outcome::Filtered) {
+                self.violate(format!(
+                    "entry {} was redriven for another stage and worked in {}",
+                    short(id),
+                    names.name
+                ));
+            }
+            return;
         }
         if let Some(seen) = seen {
             self.worked(stage, &seen.event, id);
@@ -491,12 +514,22 @@ impl Inner {
         }
         let position = self.book.positions.insert(stage, lease.position);
         if !self.book.meddled && position.is_some_and(|p| p != lease.position) {
-            self.violate(format!("{who} begins at {}, not where the last one ended", short(lease.position)));
+            self.violate(format!(
+                "{who} begins at {}, not where the last one ended",
+                short(lease.position)
+            ));
         }
     }
 
     /// A renewal that was granted.
-    pub(crate) fn renewed(&mut self, stage: usize, who: &str, epoch: u64, ttl: Duration, now_ms: u64) {
+    pub(crate) fn renewed(
+        &mut self,
+        stage: usize,
+        who: &str,
+        epoch: u64,
+        ttl: Duration,
+        now_ms: u64,
+    ) {
         let until_ms = now_ms + u64::try_from(ttl.as_millis()).unwrap_or(0);
         match self.book.leases.get_mut(&stage) {
             Some((owner, at, until)) if owner == who && *at == epoch => *until = until_ms,
@@ -573,7 +606,10 @@ impl Inner {
         before: &Depth,
         after: &Depth,
     ) {
-        self.tell("operator", format_args!("{what} {}: {fates:?}", ids(wanted.iter().copied())));
+        self.tell(
+            "operator",
+            format_args!("{what} {}: {fates:?}", ids(wanted.iter().copied())),
+        );
         let (before, after) = (&before.stages[stage].ledger, &after.stages[stage].ledger);
         let n_done = fates.iter().filter(|fate| **fate == Fate::Done).count() as u64;
         let n_duplicates = after.deduplicated - before.deduplicated;
@@ -592,7 +628,10 @@ impl Inner {
                     let seen = self.book.seen.get(&(stage, *id)).cloned();
                     let Some(seen) = seen else { continue };
                     if self.layout.stages[stage].reads_source && !seen.event.is_empty() {
-                        self.book.window.entry(event_id(&seen.event)).or_insert(None);
+                        self.book
+                            .window
+                            .entry(event_id(&seen.event))
+                            .or_insert(None);
                     }
                     if n_duplicates == 0 {
                         self.worked(stage, &seen.event, *id);
@@ -696,14 +735,15 @@ impl Inner {
         }
         let layout = Arc::clone(&self.layout);
         for (i, stage) in layout.stages.iter().enumerate() {
-            let forgotten = self
-                .book
-                .sent
-                .iter()
-                .find(|event| stage.reads_source && !self.book.worked.contains_key(&(i, (*event).clone())));
+            let forgotten = self.book.sent.iter().find(|event| {
+                stage.reads_source && !self.book.worked.contains_key(&(i, (*event).clone()))
+            });
             if let Some(event) = forgotten.cloned() {
                 let event = String::from_utf8_lossy(&event).into_owned();
-                self.violate(format!("event {event} was never worked in stage {}", stage.name));
+                self.violate(format!(
+                    "event {event} was never worked in stage {}",
+                    stage.name
+                ));
             }
         }
     }

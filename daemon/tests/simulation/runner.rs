@@ -14,6 +14,8 @@ pub(crate) struct Asked {
     pub(crate) n: u64,
     pub(crate) without: Without,
     pub(crate) trace: bool,
+    /// Go on after a failure and print one line for each.
+    pub(crate) survey: bool,
 }
 
 impl Asked {
@@ -38,6 +40,7 @@ impl Asked {
             n: seed.map_or_else(|| number("PIPELINED_SIM_SEEDS").unwrap_or(10_000), |_| 1),
             without,
             trace: text("PIPELINED_SIM_TRACE").is_some(),
+            survey: text("PIPELINED_SIM_SURVEY").is_some(),
         }
     }
 }
@@ -68,7 +71,10 @@ pub(crate) fn find(from: u64, n: u64, without: Without, tells: bool) -> Option<F
                     }
                     let done = seed - from;
                     if tells && done > 0 && done.is_multiple_of(1_000) {
-                        println!("{done} of {n} seeds, {:.0} s", began.elapsed().as_secs_f64());
+                        println!(
+                            "{done} of {n} seeds, {:.0} s",
+                            began.elapsed().as_secs_f64()
+                        );
                     }
                     let outcome = live(&Scenario::of(seed), without, false);
                     let Some(violation) = outcome.violation else {
@@ -87,6 +93,30 @@ pub(crate) fn find(from: u64, n: u64, without: Without, tells: bool) -> Option<F
         println!("{n} seeds in {seconds:.1} s, {n_threads} threads");
     }
     worst.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lives all of them, whatever fails; prints one line for each that does. Returns how many did.
+pub(crate) fn survey(from: u64, n: u64, without: Without) -> u64 {
+    let (next, n_failed) = (AtomicU64::new(from), AtomicU64::new(0));
+    let n_threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..n_threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + n {
+                        return;
+                    }
+                    let outcome = live(&Scenario::of(seed), without, false);
+                    if let Some(violation) = outcome.violation {
+                        n_failed.fetch_add(1, Ordering::Relaxed);
+                        println!("seed {seed}: {violation}");
+                    }
+                }
+            });
+        }
+    });
+    n_failed.into_inner()
 }
 
 /// Everything that a person needs: the seed, the command, the smallest scenario, its trace.

@@ -12,6 +12,8 @@ pub(crate) struct Scenario {
     pub(crate) pipe: Pipe,
     /// Machines that may run a daemon.
     pub(crate) daemons: usize,
+    /// Whether those that are down in the end, but for the first, never come back.
+    pub(crate) gone: bool,
     /// In order of their times.
     pub(crate) steps: Vec<Step>,
 }
@@ -202,7 +204,7 @@ pub(crate) enum Meddle {
 }
 
 /// For how long things go on before everything is healed, milliseconds of virtual time.
-const SPAN_MS: u64 = 9_000;
+const SPAN_MS: u64 = 7_000;
 /// Keys of records.
 pub(crate) const KEYS: u8 = 4;
 
@@ -213,6 +215,7 @@ impl Scenario {
         let random = &mut random;
         let pipe = Pipe::draw(random);
         let daemons = [1, 1, 2, 2, 3][random.random_range(0..5)];
+        let gone = random.random_bool(0.3);
         let mut steps = vec![];
         let n_events = random.random_range(8..40);
         let mut n = 0;
@@ -239,11 +242,15 @@ impl Scenario {
             let n_kinds = if meddled { 24 } else { 15 };
             draw_trouble(random, &pipe, daemons, n_kinds, &mut steps);
         }
+        for _ in 0..random.random_range(0..3) {
+            draw_plot(random, &pipe, daemons, &mut n, &mut steps);
+        }
         steps.sort_by_key(|step| step.at_ms);
         Self {
             seed,
             pipe,
             daemons,
+            gone,
             steps,
         }
     }
@@ -287,6 +294,24 @@ fn event(n: u32) -> Event {
     }
 }
 
+impl Scenario {
+    /// How long after healing something may still be on its way.
+    pub(crate) fn aftermath_ms(&self) -> u64 {
+        let is_late = |step: &Step| match &step.what {
+            What::Storm { kind, .. } => matches!(
+                kind,
+                Storm::Belates(..) | Storm::Repeats(..) | Storm::Frozen
+            ),
+            _ => false,
+        };
+        if self.steps.iter().any(is_late) {
+            4_500
+        } else {
+            500
+        }
+    }
+}
+
 impl Pipe {
     fn draw(random: &mut SmallRng) -> Self {
         let n_stages = random.random_range(1..4);
@@ -298,12 +323,7 @@ impl Pipe {
                 Some(random.random_range(0..i))
             };
             let mut chain = Vec::new();
-            for (op, chance) in [
-                (Op::Validate, 0.5),
-                (Op::Filter, 0.3),
-                (Op::Lookup, 0.5),
-                (Op::Aggregate, 0.6),
-            ] {
+            for (op, chance) in [(Op::Validate, 0.5), (Op::Filter, 0.3), (Op::Lookup, 0.5)] {
                 if random.random_bool(chance) {
                     chain.push(op);
                 }
@@ -319,11 +339,20 @@ impl Pipe {
                 timeout_ms: random.random_range(300..1_500),
             });
         }
+        // One stage may count, and nothing may read from it.
+        if random.random_bool(0.85) {
+            let is_end = |i: &usize| stages.iter().all(|stage| stage.from != Some(*i));
+            let ends: Vec<usize> = (0..stages.len()).filter(is_end).collect();
+            stages[ends[random.random_range(0..ends.len())]]
+                .chain
+                .push(Op::Aggregate);
+        }
         Self {
             stages,
             window: random.random_bool(0.8),
             attempts: random.random_range(1..5),
-            backoff_ms: [(10, 100), (50, 400), (200, 1_500)][random.random_range(0..3)],
+            backoff_ms: [(10, 100), (50, 400), (200, 1_500), (3_000, 8_000)]
+                [random.random_range(0..4)],
             keep_ms: [0, 0, 500, 3_600_000][random.random_range(0..4)],
         }
     }
@@ -475,4 +504,101 @@ fn draw_trouble(
         }
     };
     push(steps, random, what);
+}
+
+/// Several troubles that make a bad time of it only together, each at the right moment.
+fn draw_plot(
+    random: &mut SmallRng,
+    pipe: &Pipe,
+    daemons: usize,
+    n_events: &mut u32,
+    steps: &mut Vec<Step>,
+) {
+    let daemon = random.random_range(0..daemons);
+    let stage = random.random_range(0..pipe.stages.len());
+    let at_ms = random.random_range(0..SPAN_MS);
+    let mut events = draw_events(random, n_events);
+    events.extend(draw_events(random, n_events));
+    let fails = random.random_bool(0.5);
+    let mut add = |after_ms: u64, what: What| {
+        steps.push(Step {
+            at_ms: at_ms + after_ms,
+            what,
+        });
+    };
+    let key = random.random_range(0..KEYS);
+    let fail = What::BreakKey { key, for_ms: 4_000 };
+    match random.random_range(0..4) {
+        // A zombie: it stalls with work in hand, others take over, then it goes on.
+        0 => {
+            if fails {
+                add(0, fail);
+            }
+            let points = [Point::AfterRead, Point::BeforeCommit];
+            for worker in 1..3 {
+                let point = points[random.random_range(0..2)];
+                let for_ms = random.random_range(1_500..4_500);
+                add(
+                    1,
+                    What::Park {
+                        daemon,
+                        stage,
+                        worker,
+                        point,
+                        for_ms,
+                    },
+                );
+            }
+            add(2, What::Foreign(events));
+        }
+        // It dies while entries wait for their next try.
+        1 => {
+            add(0, fail);
+            add(1, What::Foreign(events));
+            add(random.random_range(5..500), What::Crash { daemon });
+            add(random.random_range(500..5_000), What::Start { daemon });
+        }
+        // A worker leaves, comes back and has work again before its leaving has got through.
+        2 => {
+            let kind = Storm::Belates(100, 3_000);
+            let for_ms = 400;
+            add(
+                0,
+                What::Storm {
+                    daemon,
+                    kind,
+                    for_ms,
+                },
+            );
+            let scale = |workers| What::Scale {
+                daemon,
+                stage,
+                workers,
+            };
+            add(50, scale(0));
+            add(600, scale(2));
+            if fails {
+                add(610, fail);
+            }
+            add(700, What::Foreign(events));
+        }
+        // The store answers nothing of what it does, under load.
+        _ => {
+            let kind = Storm::LosesAnswers(random.random_range(50..100));
+            let for_ms = random.random_range(200..1_500);
+            add(
+                0,
+                What::Storm {
+                    daemon,
+                    kind,
+                    for_ms,
+                },
+            );
+            add(1, What::Foreign(events));
+            if fails {
+                add(random.random_range(5..800), What::Drain { daemon });
+                add(random.random_range(800..3_000), What::Start { daemon });
+            }
+        }
+    }
 }

@@ -27,7 +27,8 @@ pub(crate) struct Sky {
 #[derive(Default)]
 struct State {
     storm: Option<(Storm, Instant)>,
-    n_calls: BTreeMap<(String, &'static str), u64>,
+    /// By caller and method.
+    n_calls: BTreeMap<u64, u64>,
 }
 
 impl Sky {
@@ -58,14 +59,12 @@ impl Sky {
 impl Weather for Sky {
     fn fate(&self, call: Call<'_>) -> Fate {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let n = state
-            .n_calls
-            .entry((call.who.to_owned(), call.what))
-            .or_default();
-        *n += 1;
         let mut hasher = DefaultHasher::new();
-        (self.seed, call.who, call.what, *n).hash(&mut hasher);
-        let mut random = SmallRng::seed_from_u64(hasher.finish());
+        (self.seed, call.who, call.what).hash(&mut hasher);
+        let caller = hasher.finish();
+        let n = state.n_calls.entry(caller).or_default();
+        *n += 1;
+        let mut random = SmallRng::seed_from_u64(caller.wrapping_add(*n));
         let mut fate = Fate::default();
         // Every fourth call takes a moment, so that others come between a call and its answer.
         match random.random_range(0..8) {

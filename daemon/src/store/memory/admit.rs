@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::guards::Guard;
 use super::state::{State, signed};
-use crate::record::{EntryId, FIELD_REDRIVE, FIELDS_MAX, event_id};
+use crate::record::{EntryId, FIELD_REDRIVE, FIELD_REDRIVE_FOR, FIELDS_MAX, event_id};
 use crate::store::{Admission, Admitted, Fate, Layout, Result, StoreError};
 
 /// Adds events to the source stream; with `checked`, known ids are answered with the entry that holds them.
@@ -71,21 +71,25 @@ pub(super) fn redrive(state: &mut State, layout: &Layout, id: EntryId, now: u64)
         .iter()
         .find(|(name, _)| *name == layout.id_field)
         .map(|(_, id)| event_id(id));
-    fields.retain(|(name, _)| name != FIELD_REDRIVE);
+    fields.retain(|(name, _)| name != FIELD_REDRIVE && name != FIELD_REDRIVE_FOR);
     if fields.is_empty() || row.fields.len() > FIELDS_MAX {
         return Fate::Unfit;
     }
     fields.push((Bytes::from_static(FIELD_REDRIVE), id.to_string().into()));
-    let stream = state.streams.entry(stage.stream.clone()).or_default();
-    let new = stream.add(now, fields);
-    if let Some(row) = state.dead.get_mut(&id) {
-        row.redriven = Some(new);
-    }
     let n_readers = layout
         .stages
         .iter()
         .filter(|other| other.stream == stage.stream)
         .count() as u64;
+    if n_readers > 1 {
+        let name = stage.name.clone();
+        fields.push((Bytes::from_static(FIELD_REDRIVE_FOR), name.into()));
+    }
+    let stream = state.streams.entry(stage.stream.clone()).or_default();
+    let new = stream.add(now, fields);
+    if let Some(row) = state.dead.get_mut(&id) {
+        row.redriven = Some(new);
+    }
     let line = state.line(stage);
     line.dead -= 1;
     if stage.reads_source {

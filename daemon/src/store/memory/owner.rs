@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::guards::Guard;
 use super::Memory;
 use super::commit::{By, check, commit_by};
 use super::depth::{accepted, came};
+use super::guards::Guard;
 use super::state::{State, group_gone, millis, signed, stage_of};
 use super::stream::Pending;
 use crate::record::{EntryId, Record};
@@ -213,6 +213,10 @@ fn keep_in_step(
             missed.min(open).max(0)
         };
         state.line(stage).lost += u64::try_from(lost).unwrap_or(0);
+        // What was booked as lost while the owner had it in hand is applied all the same.
+        let over = u64::try_from(-missed).unwrap_or(0);
+        let line = state.line(stage);
+        line.lost -= over.min(line.lost);
     } else if let Some(read) = read {
         unread = added.saturating_sub(read);
     }

@@ -339,7 +339,11 @@ if mode == 'w' then
     local missed = left - unread
     local open = read_before and added - read_before - n - unread or missed
     local lost = added == length and 0 or math.max(0, math.min(missed, open))
-    if lost > 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
+    if missed < 0 then
+      -- What was booked as lost while the owner had it in hand is applied all the same.
+      lost = -math.min(-missed, tonumber(call('HGET', LEDGER, stage .. ':lost') or '0'))
+    end
+    if lost ~= 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
   elseif read_before then unread = added - read_before - n
   else unread = left end
   call('XGROUP', 'SETID', S, group, to, 'ENTRIESREAD', digits(math.max(0, math.min(added, added - unread))))

@@ -34,13 +34,18 @@ for i = at, #ARGV, 2 do
     else
       local again, reserved = {}, false
       for f = 19, #fields, 2 do
-        if fields[f] ~= '_redrive' then
+        if fields[f] ~= '_redrive' and fields[f] ~= '_redrive_for' then
           again[#again + 1] = fields[f]
           again[#again + 1] = fields[f + 1]
         end
       end
       again[#again + 1] = '_redrive'
       again[#again + 1] = id
+      if stage.readers > 1 then
+        -- The other readers of the stream have worked it in its first life.
+        again[#again + 1] = '_redrive_for'
+        again[#again + 1] = meta._stage
+      end
       code = call('XADD', stage.stream, '*', unpack(again))
       call('HSET', REDRIVEN, id, code)
       call('HINCRBY', LEDGER, meta._stage .. ':dead', -1)
