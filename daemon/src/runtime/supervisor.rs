@@ -190,6 +190,7 @@ impl Keeper {
         let mut running: BTreeMap<u32, Running> = BTreeMap::new();
         let mut clean = true;
         let mut again_at: Option<Instant> = None;
+        let mut is_told = false;
         loop {
             if !stop.is_cancelled() && again_at.is_none() {
                 self.fit(*wanted.borrow_and_update(), &mut workers, &mut running);
@@ -227,7 +228,9 @@ impl Keeper {
                 }
                 changed = wanted.changed(), if !stop.is_cancelled() => if changed.is_err() { stop.cancel(); },
                 () = tokio::time::sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => again_at = None,
-                () = stop.cancelled(), if running.values().any(|r| !r.stop.is_cancelled()) => {
+                // Once, and also where no worker runs: who waits for nothing else would never end.
+                () = stop.cancelled(), if !is_told => {
+                    is_told = true;
                     for worker in running.values() {
                         worker.stop.cancel();
                     }

@@ -42,7 +42,7 @@ use crate::algorithms::fingerprint::fingerprint;
 use crate::chaos::{Point, Precaution};
 use crate::effect::{Class, Failure};
 use crate::journal::Level;
-use crate::record::{EntryId, event_id};
+use crate::record::{EntryId, FIELD_REDRIVE_FOR, event_id};
 use crate::store::{
     Batch, Code, Commit, Committed, DeadLetter, Delivered, Outcome, Settle, StoreError, Writer,
 };

@@ -43,6 +43,11 @@ pub(crate) struct Book {
     pub(crate) meddled: bool,
     /// Entries whose pending state a third party dropped: at most these may be unaccounted for.
     pub(crate) n_dropped: u64,
+    /// Whether a group was set back or destroyed. Together with deletions nobody can tell then what became of some entries:
+    /// they may be booked as lost although they are done, or not be booked.
+    pub(crate) is_reset: bool,
+    /// Of those, the ones that were seen to be booked twice.
+    n_twice: u64,
     /// Entries that were deleted before they were finished, at most.
     pub(crate) n_deleted: u64,
     /// Entries as they were read, by stage.
@@ -314,6 +319,10 @@ impl Inner {
     fn end(&mut self, stage: usize, id: EntryId, how: &'static str) {
         self.book.held.remove(&(stage, id));
         if let Some(before) = self.book.ended.insert((stage, id), how) {
+            if how == "lost" && self.book.is_reset {
+                self.book.n_twice += 1;
+                return;
+            }
             let stage = self.stage(stage).to_owned();
             self.violate(format!(
                 "entry {} of stage {stage} ended twice: {before}, then {how}",
@@ -574,22 +583,23 @@ impl Inner {
             )),
         }
         if !owned.parked && commit.repeated && stored == Some(to) {
+            // An answer, and no renewal.
             self.tell(&who, format_args!("heard that it was done"));
-        } else {
-            self.told(&who, commit, committed);
-            if stored.is_some_and(|stored| stored != position) {
-                self.violate(format!(
-                    "a commit of {who} from {} on was done, but the position is {}",
-                    short(position),
-                    short(stored.unwrap_or_default())
-                ));
-            }
-            for (i, settle) in commit.entries.iter().enumerate() {
-                self.settled(stage, settle, code_of(committed, i));
-            }
-            if !owned.parked {
-                self.book.positions.insert(stage, to);
-            }
+            return;
+        }
+        self.told(&who, commit, committed);
+        if stored.is_some_and(|stored| stored != position) {
+            self.violate(format!(
+                "a commit of {who} from {} on was done, but the position is {}",
+                short(position),
+                short(stored.unwrap_or_default())
+            ));
+        }
+        for (i, settle) in commit.entries.iter().enumerate() {
+            self.settled(stage, settle, code_of(committed, i));
+        }
+        if !owned.parked {
+            self.book.positions.insert(stage, to);
         }
         if let Some((_, _, until)) = self.book.leases.get_mut(&stage) {
             *until = now_ms + u64::try_from(owned.ttl.as_millis()).unwrap_or(0);
@@ -700,8 +710,14 @@ impl Inner {
         self.check(depth);
         let ledger = &depth.ledger;
         let rest = ledger.unaccounted();
-        let n_dropped = i64::try_from(self.book.n_dropped).unwrap_or(i64::MAX);
-        if rest < 0 || rest > n_dropped {
+        let n_untold = if self.book.is_reset {
+            self.book.n_deleted
+        } else {
+            0
+        };
+        let n_dropped = i64::try_from(self.book.n_dropped + n_untold).unwrap_or(i64::MAX);
+        let n_twice = i64::try_from(self.book.n_twice).unwrap_or(i64::MAX);
+        if rest < -n_twice || rest > n_dropped {
             self.violate(format!(
                 "{rest} entries are unaccounted for, third parties dropped {n_dropped}: {ledger:?}"
             ));

@@ -132,9 +132,10 @@ pub(crate) async fn hole_03_only_who_holds_an_entry_may_note_a_failed_try(backen
         .claim(&[id], Duration::ZERO)
         .await
         .expect("claim");
+    // It was taken over, or is done: no alarm, also on a first try.
     assert_eq!(
         one.commit(vec![settle(id, failed(1))]).await,
-        [(0, Code::NotPending)]
+        [(0, Code::Superseded)]
     );
     assert_eq!(
         one.repeat(vec![settle(id, failed(1))]).await,
@@ -147,6 +148,20 @@ pub(crate) async fn hole_03_only_who_holds_an_entry_may_note_a_failed_try(backen
         .expect("pending")
         .expect("it is pending");
     assert_eq!((row.failures, &row.consumer[..]), (0, &b"two"[..]));
+    two.repeat(vec![settle(id, adds(&[("total_count", 1)]))])
+        .await;
+    assert_eq!(
+        one.commit(vec![settle(id, failed(1))]).await,
+        [(0, Code::Superseded)]
+    );
+    // Somebody acknowledged it behind everybody's back: an alarm.
+    let id = bench.add(1, 2).await[0];
+    one.read(9).await;
+    bench.meddler.ack(SOURCE, GROUP, &[id]).await;
+    assert_eq!(
+        one.commit(vec![settle(id, failed(1))]).await,
+        [(0, Code::NotPending)]
+    );
 }
 
 pub(crate) async fn hole_04_not_pending_without_a_marker_is_an_alarm(backend: &dyn Backend) {

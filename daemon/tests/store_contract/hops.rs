@@ -1,8 +1,8 @@
 //! From stage to stage: children, fan-out, several readers, and the ledger over all of it.
 
 use bytes::Bytes;
-use pipelined::record::FIELD_ORIGIN;
-use pipelined::store::{Fate, Outcome};
+use pipelined::record::{EntryId, FIELD_ORIGIN, FIELD_REDRIVE_FOR};
+use pipelined::store::{Fate, Layout, Outcome};
 
 use super::harness::*;
 
@@ -167,4 +167,53 @@ pub(crate) async fn a_redriven_entry_is_spawned_for_the_other_readers(backend: &
         "accepted 1, spawned 2, applied 1, undelivered 2"
     );
     assert_eq!(bench.stage_ledger(1).await, "accepted 1, undelivered 1");
+}
+
+pub(crate) async fn a_redriven_entry_names_its_stage_where_others_read_the_stream(
+    backend: &dyn Backend,
+) {
+    for layout in [two_readers(), counting()] {
+        let is_shared = layout.stages.len() > 1;
+        bench_of_names(backend, layout, is_shared).await;
+        backend.meddler().flush().await;
+    }
+}
+
+async fn bench_of_names(backend: &dyn Backend, layout: Layout, is_shared: bool) {
+    let bench = Bench::new(backend, layout).await;
+    bench.add(0, 1).await;
+    let mut one = bench.hands(0, "one").await;
+    // Twice, so that what the first redrive wrote is not there twice.
+    for _ in 0..2 {
+        let ids = one.read_ids(9).await;
+        one.commit(vec![settle(ids[0], dead(0))]).await;
+        let rows = bench.admin.dead(EntryId::MAX, 9).await.expect("letters");
+        bench.admin.redrive(&[rows[0].id]).await.expect("redrive");
+        let records = bench.admin.peek(0, ids[0], 9).await.expect("peek");
+        let names: Vec<_> = records[0]
+            .fields
+            .iter()
+            .filter(|(name, _)| name == FIELD_REDRIVE_FOR)
+            .map(|(_, stage)| stage.clone())
+            .collect();
+        let want: &[&str] = if is_shared { &["count"] } else { &[] };
+        assert_eq!(names, want);
+    }
+}
+
+pub(crate) async fn what_is_redriven_for_one_stage_is_no_duplicate_in_another(
+    backend: &dyn Backend,
+) {
+    let bench = Bench::new(backend, two_readers()).await;
+    bench.add(0, 1).await;
+    let (mut one, mut two) = (bench.hands(0, "one").await, bench.hands(1, "two").await);
+    let first = one.read_ids(9).await;
+    one.commit(vec![settle_event(first[0], 7, dead(0))]).await;
+    let rows = bench.admin.dead(EntryId::MAX, 9).await.expect("letters");
+    bench.admin.redrive(&[rows[0].id]).await.expect("redrive");
+    // Its first life comes to the other stage only now, and counts there.
+    let both = two.read_ids(9).await;
+    assert_eq!(both[0], first[0]);
+    let late = settle_event(both[0], 7, Outcome::Late);
+    assert_eq!(two.commit(vec![late]).await, []);
 }

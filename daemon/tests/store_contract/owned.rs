@@ -322,6 +322,24 @@ pub(crate) async fn what_was_trimmed_is_lost_once(backend: &dyn Backend) {
     }
 }
 
+pub(crate) async fn what_was_in_hand_when_it_was_trimmed_is_applied_and_not_lost(
+    backend: &dyn Backend,
+) {
+    let bench = Bench::new(backend, owned()).await;
+    bench.add(0, 5).await;
+    let mut own = Own::take(&bench, "a", LONG).await;
+    let ids = own.read(4).await;
+    // One that was never read is really lost with those in hand.
+    bench.meddler.trim_to(SOURCE, 0).await;
+    own.commit(all(&ids[..1])).await;
+    let swept = bench.admin.janitor(LONG, Duration::ZERO).await;
+    swept.expect("janitor");
+    own.commit(all(&ids[1..2])).await;
+    own.commit(all(&ids[2..])).await;
+    assert_eq!(bench.ledger().await, "accepted 5, applied 4, lost 1");
+    assert_eq!(seen(&bench).await, (Some(0), vec![]));
+}
+
 pub(crate) async fn entries_deleted_unread_are_lost_once_they_are_passed(backend: &dyn Backend) {
     let bench = Bench::new(backend, owned()).await;
     let ids = bench.add(0, 5).await;

@@ -415,3 +415,20 @@ fn a_refused_record_needs_nothing() {
     );
     assert!(needs.is_empty());
 }
+
+#[test]
+fn what_was_sent_again_for_another_stage_is_passed_over() {
+    let of = |stage: &'static [u8]| -> Ended {
+        let chain = chain(vec![], Some("out"), true);
+        run(&chain, &[("a", b"1"), ("_redrive_for", stage)])
+    };
+    assert_eq!(of(b"t"), Ended::Filtered);
+    let Ended::Apply(effects) = of(b"s") else {
+        panic!("it is for this stage");
+    };
+    assert_eq!(
+        effects.children,
+        [fields(&[("a", b"1")])],
+        "the readers of the next stream are not meant"
+    );
+}

@@ -23,6 +23,8 @@ impl Worker {
         let event_id = id_field
             .and_then(|field| entry.record.get(field))
             .filter(|id| !id.is_empty())
+            // Sent again for this stage while others read the stream: its event is known by its first life.
+            .filter(|_| entry.record.get(FIELD_REDRIVE_FOR).is_none())
             .map(|id| event_id(id));
         Settle {
             id: entry.record.id,

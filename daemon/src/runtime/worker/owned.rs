@@ -104,7 +104,7 @@ impl Worker {
         attempt: &mut u32,
         left_nothing: &mut bool,
     ) -> Over {
-        let (owner, lease) = match self.take_lease(attempt).await {
+        let (owner, lease) = match self.take_lease(attempt, left_nothing).await {
             Ok(taken) => taken,
             Err(over) => return over,
         };
@@ -126,7 +126,11 @@ impl Worker {
     }
 
     /// Waits for the lease. While paused it is not asked for: another daemon may go on.
-    async fn take_lease(&mut self, attempt: &mut u32) -> Result<(Box<dyn Owner>, Lease), Over> {
+    async fn take_lease(
+        &mut self,
+        attempt: &mut u32,
+        left_nothing: &mut bool,
+    ) -> Result<(Box<dyn Owner>, Lease), Over> {
         let mut owner = self.world.store.owner(self.stage, &self.consumer).await?;
         self.handle.store_away.store(false, Ordering::Relaxed);
         loop {
@@ -137,6 +141,8 @@ impl Worker {
                 match owner.acquire(LEASE).await? {
                     Acquired::Leased(lease) => return Ok((owner, lease)),
                     Acquired::Held { by, .. } => {
+                        // What is parked is the owner's.
+                        *left_nothing = true;
                         self.show("standby", Some(format!("owned by {by}")));
                         by
                     }

@@ -234,3 +234,48 @@ async fn a_suspect_that_waits_for_a_lookup_has_not_been_tried() {
     bench.lookup.fail(None);
     bench.until("it is applied", |l, _| l.applied == 1).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_that_was_scaled_to_nothing_does_not_hold_up_a_drain() {
+    let mut bench = Bench::start().await;
+    let runtime = bench.runtime.take().expect("it runs");
+    let stage = Arc::clone(&runtime.handle().stages[0]);
+    stage.wanted.send_replace(0);
+    while stage.n_running() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let began = tokio::time::Instant::now();
+    assert_eq!(runtime.drain(LONG).await, Drained::Clean);
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_workers_that_are_gone_do_not_stay() {
+    let bench = Bench::start().await;
+    for (name, takes) in [
+        ("a-enrich-7", false),
+        ("dead-enrich-1", false),
+        ("dead-enrich-2", true),
+        ("somebody", false),
+    ] {
+        if takes {
+            bench.add(&["u1"]).await;
+        }
+        bench.memory.read("events", "event_group", name, 1).await;
+    }
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    bench.memory.age("", "", Duration::from_secs(30)).await;
+    let names = || async {
+        let consumers = bench.admin.consumers(0).await.expect("consumers");
+        let name = |c: crate::store::ConsumerDepth| String::from_utf8_lossy(&c.name).into_owned();
+        consumers.into_iter().map(name).collect::<Vec<_>>()
+    };
+    // What a dead one holds is swept up first; a third party's name is not ours to delete.
+    for _ in 0..1_000 {
+        if names().await == ["a-enrich-1", "somebody"] {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{:?}", names().await);
+}

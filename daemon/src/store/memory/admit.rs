@@ -97,8 +97,12 @@ pub(super) fn redrive(state: &mut State, layout: &Layout, id: EntryId, now: u64)
         line.redriven += 1;
         let is_on = layout.dedupe.is_some() && state.guards.on(Guard::RedriveWindow);
         if let Some(event) = event.filter(|_| is_on) {
-            state.seen.take(&event);
-            state.seen.put(event, new);
+            // Where others read the stream, too, its first life may not have come to them yet: it stays the known one, and
+            // the stage that takes the entry back does not look it up.
+            if n_readers == 1 || state.seen.get(&event).is_none() {
+                state.seen.take(&event);
+                state.seen.put(event, new);
+            }
         }
     } else if n_readers > 1 {
         // Emitted once more for the other readers, not for the one that takes it back.

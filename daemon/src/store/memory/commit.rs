@@ -178,7 +178,13 @@ impl Step<'_> {
         Ok(match holder {
             Some(holder) if *holder == self.commit.consumer.as_bytes() => Code::Applied,
             _ if !self.state.guards.on(Guard::RetryHolder) => Code::Applied,
+            // Somebody else has taken it over.
+            Some(_) if self.by == By::Group => Code::Superseded,
             _ if self.commit.repeated && self.state.guards.on(Guard::Repeated) => Code::Superseded,
+            // Or has finished it.
+            _ if self.by == By::Group && self.state.is_settled(self.stage, entry.id) => {
+                Code::Superseded
+            }
             _ => Code::NotPending,
         })
     }

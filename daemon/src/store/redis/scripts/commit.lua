@@ -154,7 +154,12 @@ for i = 1, n do
     local held = mode == 'w'
     if mode == nil then held = #call('XPENDING', S, group, id, id, 1, consumer) > 0
     elseif not held then held = call('ZSCORE', PARKED, id) end
-    if not held then code = repeated and 'S' or 'N' end
+    if not held then
+      -- Somebody else has taken it over, or has finished it: no alarm. Gone without a trace: one.
+      local is_known = repeated or (suspicious and settled_before(id, close))
+        or (mode == nil and #call('XPENDING', S, group, id, id, 1) > 0)
+      code = is_known and 'S' or 'N'
+    end
   else
     local was_settled = suspicious and settled_before(id, close)
     local taken = 1

@@ -53,7 +53,11 @@ for i = at, #ARGV, 2 do
         -- entries-added grew by one; `accepted` must not, neither of the stage that takes the entry back nor of the whole.
         call('HINCRBY', LEDGER, 'readded:' .. meta._stage, 1)
         call('HINCRBY', LEDGER, 'readded', 1)
-        if ARGV[1] == '1' and event ~= '' then
+        -- Where others read the stream, too, its first life may not have come to them yet: it stays the known one, and the
+        -- stage that takes the entry back does not look it up.
+        local is_known = stage.readers > 1
+          and (call('HEXISTS', KEYS[4], event) == 1 or call('HEXISTS', KEYS[5], event) == 1)
+        if ARGV[1] == '1' and event ~= '' and not is_known then
           call('HDEL', KEYS[5 - generation], event)
           call('HSET', KEYS[4 + generation], event, code)
         end
