@@ -264,7 +264,7 @@ async fn names_of_workers_that_are_gone_do_not_stay() {
         bench.memory.read("events", "event_group", name, 1).await;
     }
     tokio::time::sleep(Duration::from_secs(30)).await;
-    bench.memory.age("", "", Duration::from_secs(30)).await;
+    bench.memory.age("", "", Duration::from_secs(120)).await;
     let names = || async {
         let consumers = bench.admin.consumers(0).await.expect("consumers");
         let name = |c: crate::store::ConsumerDepth| String::from_utf8_lossy(&c.name).into_owned();
