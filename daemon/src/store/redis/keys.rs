@@ -53,21 +53,17 @@ impl Keys {
             &self.settled,
             &self.dead,
             &self.output,
+            &self.position,
         ];
         if self.is_owned {
-            keys.extend([self.position.as_str(), &self.lease, &self.parked]);
+            keys.extend([self.lease.as_str(), &self.parked]);
         }
         keys
     }
 
     /// KEYS of `claim.lua`, `lost.lua` and `own_fetch.lua`.
     pub(super) fn claim(&self) -> Vec<&str> {
-        let mut keys = vec![
-            self.stream.as_str(),
-            &self.ledger,
-            &self.retry,
-            &self.dead,
-        ];
+        let mut keys = vec![self.stream.as_str(), &self.ledger, &self.retry, &self.dead];
         if self.is_owned {
             keys.push(&self.parked);
         }
