@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::keyed::{Cell, DueTimers, Fired, Firing, KEYS_MAX, StateCommit, StateLayout};
+use super::keyed::{Cell, DueTimers, Fired, Firing, StateCommit, StateLayout};
 use crate::effect::Effects;
 use crate::record::{EntryId, Fields, Record};
 
@@ -371,11 +371,11 @@ pub trait Owner: Send {
     /// those no longer parked are left out.
     async fn fetch(&mut self, ids: &[EntryId]) -> Result<Batch>;
 
-    /// What is kept under these state keys (at most [`KEYS_MAX`]), in their order: of all of them, or of as many of the first
+    /// What is kept under these state keys (at most [`super::KEYS_MAX`]), in their order: of all of them, or of as many of the first
     /// as come to a few MiB, at least one. Cancel-safe.
     async fn load_state(&mut self, keys: &[Bytes]) -> Result<Vec<Option<Cell>>>;
 
-    /// Timers that are due by the server's clock, at most `n_max` (and [`KEYS_MAX`]). Cancel-safe.
+    /// Timers that are due by the server's clock, at most `n_max` (and [`super::KEYS_MAX`]). Cancel-safe.
     async fn due_timers(&mut self, n_max: usize) -> Result<DueTimers>;
 
     /// Takes timers off and changes state, one atomic step under the fence. After `Unavailable` it is not known whether it

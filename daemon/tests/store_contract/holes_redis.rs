@@ -24,6 +24,7 @@ fn everything_at_once(ids: &[EntryId]) -> Vec<Settle> {
     let effects = Effects {
         adds: counters.into_iter().map(|counter| (counter, 1)).collect(),
         children: vec![event(0)],
+        ..Effects::default()
     };
     vec![
         settle_event(ids[0], 0, Outcome::Apply(effects)),

@@ -41,6 +41,7 @@ fn layout(output: Option<&str>, reads_source: bool) -> StageLayout {
         output_readers: u32::from(output.is_some()),
         aggregates: false,
         owned: false,
+        state: Vec::new(),
     }
 }
 
@@ -113,8 +114,8 @@ fn a_chain_without_operators_passes_records_on() {
     assert_eq!(
         ended,
         Ended::Apply(Effects {
-            adds: vec![],
-            children: vec![fields(&[("a", b"1")])]
+            children: vec![fields(&[("a", b"1")])],
+            ..Effects::default()
         })
     );
     assert_eq!(
@@ -131,8 +132,8 @@ fn children_of_an_operator_replace_the_record_and_terminal_stages_drop_them() {
         Flow::Next
     });
     let want = Effects {
-        adds: vec![],
         children: vec![fields(&[("x", b"1")]), fields(&[("x", b"2")])],
+        ..Effects::default()
     };
     assert_eq!(
         run(&chain(vec![Arc::clone(&split)], Some("out"), false), &[]),
@@ -336,6 +337,11 @@ fn all_kinds() -> Vec<config::Operator> {
             keep: pipectl_shared::expression::Expression::parse("user_id == \"u1\"").unwrap(),
         }),
         lookup("product"),
+        config::Operator::Count(config::Count {
+            key: "session_id".into(),
+            into: "n".into(),
+            forget_after: second,
+        }),
         config::Operator::Aggregate(config::Aggregate {
             by: vec![],
             session_keep: second,
@@ -351,6 +357,7 @@ fn every_kind_of_the_configuration_is_in_the_gallery() {
             config::Operator::Validate(_)
             | config::Operator::Filter(_)
             | config::Operator::Lookup(_)
+            | config::Operator::Count(_)
             | config::Operator::Aggregate(_) => {}
         }
         let chain = Chain::build(

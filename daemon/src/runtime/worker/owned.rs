@@ -7,6 +7,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+mod timers;
+
+use self::timers::Look;
+use super::keyed::Keyed;
 use super::parking::{ALL_MAX, OF_A_KEY_MAX, Parking};
 use super::*;
 use crate::store::{Acquired, Lease, OwnedCommit, OwnedDone, Owner};
@@ -49,6 +53,8 @@ struct Own {
     feed: Feed,
     lease: Lease,
     parking: Parking,
+    keyed: Keyed,
+    look: Look,
     /// Read and not committed. Bound: one batch; the feed is asked for more only when it is empty.
     hold: VecDeque<(Delivered, u64)>,
     /// Not before this.
@@ -183,6 +189,8 @@ impl Worker {
             feed,
             lease,
             parking: Parking::default(),
+            keyed: Keyed::new(lease.epoch),
+            look: Look::new(),
             hold: VecDeque::new(),
             stalled: None,
             away: false,
@@ -249,6 +257,9 @@ impl Worker {
                 let ids = own.parking.due(now_ms, self.settings.batch);
                 self.work_parked(own, ids, random).await?;
             }
+            if own.look.next <= Instant::now() {
+                self.fire_timers(own).await?;
+            }
             if own.stalled.is_some_and(|until| until <= Instant::now()) {
                 own.stalled = None;
             }
@@ -276,6 +287,7 @@ impl Worker {
                     None => return Err(Over::Stop),
                 },
                 () = sleep_until(next_renewal) => {}
+                () = sleep_until(own.look.next) => {}
                 () = sleep_until(due.unwrap_or_else(far)), if due.is_some() => {}
                 () = sleep_until(own.stalled.unwrap_or_else(far)), if own.stalled.is_some() => {}
                 batch = own.feed.next(), if own.hold.is_empty() => match batch {
@@ -322,7 +334,12 @@ impl Worker {
             self.chain.needs(&entry.record, &mut needs);
         }
         let again = own.away;
-        let loaded = self.load_owned(own, needs, again).await?;
+        let mut loaded = self.load_owned(own, needs, again).await?;
+        let records = own.hold.iter().take(n_open).map(|(entry, _)| &entry.record);
+        let n_open = own
+            .keyed
+            .load(&self.chain, own.owner.as_mut(), records, &mut loaded)
+            .await?;
         let mut part: Vec<Settled> = Vec::with_capacity(n_open);
         let mut parked_now: HashMap<Option<u64>, usize> = HashMap::new();
         let (mut n_parked, mut bytes) = (0, 0);
@@ -333,8 +350,10 @@ impl Worker {
             let is_behind = own.parking.blocks(key) || (key.is_some() && n_of_key > 0);
             let settle = if is_behind {
                 self.behind(entry, *first_ms, random)
+            } else if own.keyed.is_duplicate(entry.record.id) {
+                self.known(entry, *first_ms, random)
             } else {
-                match self.chain.run(&entry.record, &loaded) {
+                match own.keyed.run(&self.chain, &entry.record, &mut loaded) {
                     Ended::Failed(failure) if failure.class == Class::Fatal => {
                         why = Some((true, failure.error));
                         break;
@@ -361,14 +380,17 @@ impl Worker {
                 first_ms: *first_ms,
                 key,
             });
-            if bytes >= COMMIT_BYTES {
+            if bytes + own.keyed.bytes() >= COMMIT_BYTES {
                 break;
             }
         }
         let n_worked = part.len();
         if n_worked > 0 {
-            self.commit_owned(own, part, false, random, &timing).await?;
-            own.hold.drain(..n_worked);
+            match self.commit_owned(own, part, false, random, &timing).await? {
+                Some(_) => drop(own.hold.drain(..n_worked)),
+                // Some of them are duplicates: they are all worked again, these without a trace in the others.
+                None => return Ok(()),
+            }
         }
         self.stall(own, why);
         if own.hold.is_empty() {
@@ -418,8 +440,23 @@ impl Worker {
         ids: Vec<EntryId>,
         random: &mut SmallRng,
     ) -> Result<Fates, Over> {
+        loop {
+            // Each turn takes at least one of them out, or knows one more as a duplicate.
+            if let Some(fates) = self.try_parked(own, &ids, random).await? {
+                return Ok(fates);
+            }
+        }
+    }
+
+    /// One try; `None`: some are no longer what they were taken for, and the rest is to be worked anew.
+    async fn try_parked(
+        &mut self,
+        own: &mut Own,
+        ids: &[EntryId],
+        random: &mut SmallRng,
+    ) -> Result<Option<Fates>, Over> {
         let timing = Timing::read_at(self.world.clock.as_ref());
-        let batch = own.owner.fetch(&ids).await?;
+        let batch = own.owner.fetch(ids).await?;
         StageMeter::add(&self.handle.meter.lost, batch.lost.len() as u64);
         let mut fates: Fates = Vec::with_capacity(ids.len());
         let found: HashSet<EntryId> = batch.entries.iter().map(|e| e.record.id).collect();
@@ -441,15 +478,21 @@ impl Worker {
             self.chain.needs(&entry.record, &mut needs);
         }
         // They were tried before: what a cache knows of an error is looked at again.
-        let loaded = self.load_owned(own, needs, true).await?;
+        let mut loaded = self.load_owned(own, needs, true).await?;
+        let records = batch.entries.iter().map(|entry| &entry.record);
+        let n_open = own
+            .keyed
+            .load(&self.chain, own.owner.as_mut(), records, &mut loaded)
+            .await?;
         let now_ms = self.world.clock.now_ms();
         let mut part = Vec::with_capacity(batch.entries.len());
         let mut held: HashSet<u64> = HashSet::new();
         let mut bytes = 0;
-        for entry in batch.entries {
+        for (n, entry) in batch.entries.into_iter().enumerate() {
             let id = entry.record.id;
             let key = own.parking.key(id);
-            if bytes >= COMMIT_BYTES || key.is_some_and(|key| held.contains(&key)) {
+            let is_full = n >= n_open || bytes + own.keyed.bytes() >= COMMIT_BYTES;
+            if is_full || key.is_some_and(|key| held.contains(&key)) {
                 held.extend(key);
                 fates.push((id, Handed::Waiting));
                 continue;
@@ -461,6 +504,16 @@ impl Worker {
                 entry.first_ms
             };
             let age = Duration::from_millis(now_ms.saturating_sub(first_ms));
+            if own.keyed.is_duplicate(id) {
+                let settle = self.known(&entry, first_ms, random);
+                part.push(Settled {
+                    settle,
+                    entry,
+                    first_ms,
+                    key,
+                });
+                continue;
+            }
             let ended = if age >= PARKED_MAX {
                 Ended::Failed(Failure {
                     class: Class::Reject,
@@ -468,7 +521,7 @@ impl Worker {
                     error: format!("it waited for its next try for over {PARKED_MAX:?}"),
                 })
             } else {
-                self.chain.run(&entry.record, &loaded)
+                own.keyed.run(&self.chain, &entry.record, &mut loaded)
             };
             if let Ended::Failed(failure) = &ended
                 && failure.class == Class::Fatal
@@ -491,12 +544,16 @@ impl Worker {
             });
         }
         if !part.is_empty() {
-            fates.extend(self.commit_owned(own, part, true, random, &timing).await?);
+            match self.commit_owned(own, part, true, random, &timing).await? {
+                Some(done) => fates.extend(done),
+                None => return Ok(None),
+            }
         }
-        Ok(fates)
+        Ok(Some(fates))
     }
 
-    /// Commits until the store has said yes or no, and books the outcome.
+    /// Commits until the store has said yes or no, and books the outcome. `None`: some of the entries would have fallen
+    /// out of it while keyed state depends on them; nothing was done, and the rest is to be worked anew.
     async fn commit_owned(
         &mut self,
         own: &mut Own,
@@ -504,7 +561,7 @@ impl Worker {
         parked: bool,
         random: &mut SmallRng,
         timing: &Timing,
-    ) -> Result<Fates, Over> {
+    ) -> Result<Option<Fates>, Over> {
         part.sort_by_key(|settled| settled.settle.id);
         let mut entries = Vec::with_capacity(part.len());
         let mut origins = Vec::with_capacity(part.len());
@@ -516,6 +573,7 @@ impl Worker {
         }
         self.pass(Point::BeforeCommit).await;
         self.show("committing", None);
+        let state = own.keyed.commit(&entries);
         let mut commit = OwnedCommit {
             lease: own.lease,
             commit: Commit {
@@ -525,10 +583,15 @@ impl Worker {
                 repeated: parked,
             },
             parked,
+            state,
             ttl: LEASE,
         };
-        let (done, foreign) = self.commit_until_told(own, &mut commit, random).await?;
+        let told = self.commit_until_told(own, &mut commit, random).await?;
+        let Some((done, foreign)) = told else {
+            return Ok(None);
+        };
         self.pass(Point::AfterCommit).await;
+        own.keyed.done(commit.state.as_ref());
         if let (false, Some(last)) = (parked, commit.commit.entries.last()) {
             own.lease.position = last.id;
         }
@@ -551,7 +614,8 @@ impl Worker {
                 .tell(Level::Error, "group.foreign_reader", stage, text);
         }
         // Where an entry waits is the parking's business.
-        Ok(self.account(&commit.commit, &done, origins, &mut BTreeMap::new(), timing))
+        let fates = self.account(&commit.commit, &done, origins, &mut BTreeMap::new(), timing);
+        Ok(Some(fates))
     }
 
     /// An ambiguous answer is answered by running the same again; the position tells whether it was done.
@@ -560,13 +624,26 @@ impl Worker {
         own: &mut Own,
         commit: &mut OwnedCommit,
         random: &mut SmallRng,
-    ) -> Result<(Committed, bool), Over> {
+    ) -> Result<Option<(Committed, bool)>, Over> {
         let mut attempt = 0;
         loop {
             match own.owner.commit(commit).await {
                 Ok(OwnedDone::Done { committed, foreign }) => {
                     self.clear_trouble();
-                    return Ok((committed, foreign));
+                    return Ok(Some((committed, foreign)));
+                }
+                Ok(OwnedDone::Again(told)) => {
+                    let gone = told.iter().filter(|(_, code)| *code == Code::Superseded);
+                    for (i, _) in gone.filter(|_| commit.parked) {
+                        own.parking.remove(commit.commit.entries[*i].id);
+                    }
+                    own.keyed.again(&told, &commit.commit.entries);
+                    return Ok(None);
+                }
+                Ok(OwnedDone::Stale) => {
+                    return Err(Over::Lost(
+                        "its commit was refused, somebody else has changed the state that it was made from",
+                    ));
                 }
                 Ok(OwnedDone::Fenced) => {
                     return Err(Over::Lost("its commit was refused, another owner is there"));
@@ -673,6 +750,13 @@ impl Worker {
             first_ms,
             error: "waits behind an earlier entry of its key".to_owned(),
         };
+        settle
+    }
+
+    /// The outcome of a record that the store has called a duplicate.
+    fn known(&self, entry: &Delivered, first_ms: u64, random: &mut SmallRng) -> Settle {
+        let mut settle = self.settle(entry, first_ms, Ended::Filtered, random);
+        settle.outcome = Outcome::Duplicate;
         settle
     }
 

@@ -207,7 +207,7 @@ impl Hands {
 
     pub(super) fn fire_now(&self, firing: &Firing) -> Result<Fired> {
         let stage = self.stage()?;
-        let done = self.store.shared.change(|state, now| {
+        let done = self.store.shared.change(|state, now| -> Result<Fired> {
             let owned = state.owned(stage).clone();
             if owned.owner != self.consumer || owned.epoch != firing.epoch {
                 return Ok(Fired::Fenced);

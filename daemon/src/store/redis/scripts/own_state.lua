@@ -12,8 +12,8 @@ for at = 1, n, 25 do
   local raw = call('HMGET', KEYS[1], unpack(ARGV, at + 1, to + 1))
   for i = 1, to - at + 1 do
     if raw[i] then
-      _, wrong = version_of(KEYS[1], ARGV[at + i], raw[i])
-      if wrong then return wrong end
+      local _, broken = version_of(KEYS[1], ARGV[at + i], raw[i])
+      if broken then return broken end
       size = size + #raw[i]
     end
     found[at + i - 1] = raw[i]
