@@ -106,3 +106,120 @@ impl Operator for Count {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Given, event, record};
+    use super::*;
+
+    fn count(forget_after: Duration) -> Arc<dyn Operator> {
+        let operator = config::Operator::Count(config::Count {
+            key: "user_id".into(),
+            into: "n".into(),
+            forget_after,
+        });
+        let setup = Setup {
+            operator: &operator,
+            event: &event(),
+            lookup: 0,
+        };
+        build(&setup).unwrap()
+    }
+
+    /// What it says, what it writes into the record, and what it keeps.
+    fn run(fields: Given<'_>, state: Option<&'static str>) -> (Flow, Option<String>, Kept) {
+        let count = count(Duration::ZERO);
+        let mut record = record(fields);
+        let mut keys = Vec::new();
+        count.state_keys(&record, &mut keys);
+        let mut loaded = Loaded::default();
+        for key in keys {
+            loaded.state.insert(key, state.map(Bytes::from));
+        }
+        let mut effects = Effects::default();
+        let flow = count.apply(&mut record, &loaded, &mut effects);
+        let written = record.text("n").map(str::to_owned);
+        (flow, written, effects.kept)
+    }
+
+    fn keeps(key: &'static str, number: &'static str) -> Kept {
+        Kept {
+            state: vec![(Bytes::from(key), Change::Set(Bytes::from(number)))],
+            timers: vec![],
+        }
+    }
+
+    #[test]
+    fn records_of_a_key_are_numbered() {
+        let ann: Given<'_> = &[("user_id", b"ann"), ("n", b"forged")];
+        let told = |n: &str| Some(n.to_owned());
+        assert_eq!(run(ann, None), (Flow::Next, told("1"), keeps("n:ann", "1")));
+        assert_eq!(
+            run(ann, Some("41")),
+            (Flow::Next, told("42"), keeps("n:ann", "42"))
+        );
+        let colon: Given<'_> = &[("user_id", b"a:b \xff")];
+        let (_, _, kept) = run(colon, None);
+        assert_eq!(kept.state[0].0, &b"n:a:b \xff"[..]);
+    }
+
+    #[test]
+    fn a_record_without_a_key_goes_on_unchanged() {
+        for fields in [&[][..], &[("user_id", &b""[..])], &[("user", b"ann")]] {
+            assert_eq!(
+                run(fields, None),
+                (Flow::Next, None, Kept::default()),
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_key_is_kept_short_and_apart_from_others() {
+        let (long, mut other) = (vec![b'x'; 1 << 20], vec![b'x'; 1 << 20]);
+        other.push(b'y');
+        let [(_, _, a), (_, _, b)] = [&long, &other].map(|key| run(&[("user_id", &key[..])], None));
+        assert!(a.state[0].0.len() < 300);
+        assert_ne!(a.state[0].0, b.state[0].0);
+    }
+
+    #[test]
+    fn state_that_is_no_number_or_was_not_loaded_fails_the_record() {
+        let (flow, written, kept) = run(&[("user_id", b"ann")], Some("many"));
+        let Flow::Failed(failure) = flow else {
+            panic!("{flow:?}")
+        };
+        assert_eq!(
+            (failure.class, failure.reason),
+            (Class::Reject, "state_unreadable")
+        );
+        assert_eq!((written, kept), (None, Kept::default()));
+        let mut record = record(&[("user_id", b"ann")]);
+        let flow =
+            count(Duration::ZERO).apply(&mut record, &Loaded::default(), &mut Effects::default());
+        assert!(
+            matches!(&flow, Flow::Failed(f) if f.class == Class::Retry),
+            "{flow:?}"
+        );
+    }
+
+    #[test]
+    fn every_record_sets_the_timer_anew_and_the_timer_forgets() {
+        let hour = Duration::from_secs(3_600);
+        let count = count(hour);
+        let mut record = record(&[("user_id", b"ann")]);
+        let key = Bytes::from("n:ann");
+        let mut loaded = Loaded::default();
+        loaded.state.insert(key.clone(), None);
+        let mut effects = Effects::default();
+        assert_eq!(count.apply(&mut record, &loaded, &mut effects), Flow::Next);
+        assert_eq!(effects.kept.timers, [(key.clone(), Timer::After(hour))]);
+        let mut kept = Kept::default();
+        count.on_timer(&key, Some(&Bytes::from("7")), &mut kept);
+        assert_eq!(kept.state, [(key.clone(), Change::Forget)]);
+        // Without it nothing is forgotten, also by timers that were set before.
+        let mut kept = Kept::default();
+        self::count(Duration::ZERO).on_timer(&key, None, &mut kept);
+        assert_eq!(kept, Kept::default());
+    }
+}

@@ -133,7 +133,8 @@ impl Chain {
     /// A timer is due. `None`: the operator that set it is not there any more. An error: it panicked, with what it said.
     pub fn on_timer(&self, key: &Bytes, state: Option<&Bytes>) -> Option<Result<Kept, String>> {
         let name = key.split(|b| *b == b':').next().unwrap_or_default();
-        let is_its = |op: &&Arc<dyn Operator>| op.state_name().is_some_and(|n| n.as_bytes() == name);
+        let is_its =
+            |op: &&Arc<dyn Operator>| op.state_name().is_some_and(|n| n.as_bytes() == name);
         let operator = self.operators.iter().find(is_its)?;
         let kept = catch_unwind(AssertUnwindSafe(|| {
             let mut kept = Kept::default();

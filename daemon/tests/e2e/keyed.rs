@@ -133,7 +133,10 @@ struct Sender {
 impl Sender {
     /// `per_s` events a second over this many keys: each once first, then at random.
     fn start(house: &House, n_keys: usize, per_s: u64, seed: u64) -> Self {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, sent) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let mut redis = Redis::connect(house.redis_socket());
         let (is_over, told) = (Arc::clone(&stop), Arc::clone(&sent));
         let thread = std::thread::spawn(move || {
@@ -253,7 +256,9 @@ fn kills(n_keys: usize, n_kills: u32, per_s: u64, n_events: u64) -> u64 {
         loud += u64::from(n.saturating_sub(3));
     }
     let memory = house.redis(&["INFO", "memory"]);
-    let of_redis = memory.lines().find(|line| line.starts_with("used_memory_human"));
+    let of_redis = memory
+        .lines()
+        .find(|line| line.starts_with("used_memory_human"));
     let of_state = house.redis(&["MEMORY", "USAGE", STATE, "SAMPLES", "100"]);
     tell!(
         "{n_keys} keys, {n_kills} kills, {} events and {} of them twice: {n_lost} lost, {n_doubled} doubled; {:.0} s, first commit after a kill at most {slowest:.1?}; daemon at most {} MiB, {}, state {of_state} bytes",
@@ -265,7 +270,14 @@ fn kills(n_keys: usize, n_kills: u32, per_s: u64, n_events: u64) -> u64 {
     );
     assert_eq!((n_lost, n_doubled), (0, 0));
     assert!(state.is_empty(), "{} keys that nobody sent", state.len());
-    let figures = ["accepted", "deduplicated", "applied", "filtered", "dead", "lost"];
+    let figures = [
+        "accepted",
+        "deduplicated",
+        "applied",
+        "filtered",
+        "dead",
+        "lost",
+    ];
     let figures = figures.map(|name| ledger[name].clone());
     let wanted = [
         sent.events + sent.again,
@@ -302,19 +314,25 @@ fn add(house: &House, n: u64, user: &str) {
 
 fn kept(house: &House, user: &str) -> String {
     let raw = house.redis(&["HGET", STATE, &format!("user_count:{user}")]);
-    raw.split_once(' ').map_or(raw.clone(), |(_, n)| n.to_owned())
+    raw.split_once(' ')
+        .map_or(raw.clone(), |(_, n)| n.to_owned())
 }
 
 #[test]
 fn a_key_without_records_is_forgotten_when_its_time_is_over_also_by_the_next_owner() {
-    let config = COUNTED.replace("into = \"user_count\"", "into = \"user_count\", forget_after = \"3s\"");
+    let config = COUNTED.replace(
+        "into = \"user_count\"",
+        "into = \"user_count\", forget_after = \"3s\"",
+    );
     let mut house = House::new(&config);
     house.start();
     house.wait_healthy();
     for n in 0..3 {
         add(&house, n, "a");
     }
-    wait_for("three to be counted", || (kept(&house, "a") == "3").then_some(()));
+    wait_for("three to be counted", || {
+        (kept(&house, "a") == "3").then_some(())
+    });
     assert_eq!(house.redis(&["ZCARD", TIMERS]), "1");
     house.kill();
     house.start();
@@ -322,7 +340,9 @@ fn a_key_without_records_is_forgotten_when_its_time_is_over_also_by_the_next_own
         (kept(&house, "a").is_empty() && house.redis(&["ZCARD", TIMERS]) == "0").then_some(())
     });
     add(&house, 3, "a");
-    wait_for("it to begin anew", || (kept(&house, "a") == "1").then_some(()));
+    wait_for("it to begin anew", || {
+        (kept(&house, "a") == "1").then_some(())
+    });
     assert_eq!(house.settled()["balanced"], true);
 }
 
@@ -346,7 +366,9 @@ fn what_fails_changes_no_state_and_what_is_tried_again_counts_once() {
     });
     house.redis(&["DEL", "profile:bad"]);
     add(&house, 0, "good");
-    wait_for("both to be counted", || (kept(&house, "bad") == "2").then_some(()));
+    wait_for("both to be counted", || {
+        (kept(&house, "bad") == "2").then_some(())
+    });
     add(&house, 0, "worse");
     wait_for("it to be given up", || {
         (house.redis(&["XLEN", "{events}:dead"]) == "1").then_some(())
@@ -354,7 +376,9 @@ fn what_fails_changes_no_state_and_what_is_tried_again_counts_once() {
     assert_eq!(kept(&house, "worse"), "");
     house.redis(&["DEL", "profile:worse"]);
     add(&house, 1, "worse");
-    wait_for("the next one", || (kept(&house, "worse") == "1").then_some(()));
+    wait_for("the next one", || {
+        (kept(&house, "worse") == "1").then_some(())
+    });
     assert_eq!(kept(&house, "good"), "1");
     let ledger = house.settled();
     assert_eq!(
@@ -373,18 +397,28 @@ fn state_that_somebody_changes_is_read_again_and_counting_goes_on() {
     wait_for("one", || (kept(&house, "a") == "1").then_some(()));
     house.redis(&["HSET", STATE, "user_count:a", "0-0 41"]);
     add(&house, 1, "a");
-    wait_for("the new number to be used", || (kept(&house, "a") == "42").then_some(()));
-    assert!(house.whole_log().contains("somebody else has changed the state"));
+    wait_for("the new number to be used", || {
+        (kept(&house, "a") == "42").then_some(())
+    });
+    assert!(
+        house
+            .whole_log()
+            .contains("somebody else has changed the state")
+    );
     // Garbage stops the stage, says so, and loses nothing.
     house.redis(&["HSET", STATE, "user_count:a", "garbage"]);
     add(&house, 2, "a");
     wait_for("trouble", || {
         let rows = house.rows(&["consumers", "ls", "--stage", "counted"]);
         let reason = rows.iter().find_map(|row| row["reason"].as_str());
-        reason?.contains("no state that this pipeline").then_some(())
+        reason?
+            .contains("no state that this pipeline")
+            .then_some(())
     });
     house.redis(&["HDEL", STATE, "user_count:a"]);
-    wait_for("a new beginning", || (kept(&house, "a") == "1").then_some(()));
+    wait_for("a new beginning", || {
+        (kept(&house, "a") == "1").then_some(())
+    });
     assert_eq!(house.settled()["balanced"], true);
 }
 
@@ -401,13 +435,21 @@ fn a_daemon_that_would_mix_the_state_of_two_keys_is_refused() {
     std::fs::write(house.path().join("pipeline.toml"), config).expect("write");
     let (code, said) = house.ended();
     assert_eq!(code, Some(1), "{said}");
-    for words in ["count of key user_id", "count of key session_id", "redis-cli DEL"] {
+    for words in [
+        "count of key user_id",
+        "count of key session_id",
+        "redis-cli DEL",
+    ] {
         assert!(said.contains(words), "{said}");
     }
     let other = COUNTED.replace("user_count", "n");
     std::fs::write(house.path().join("pipeline.toml"), other).expect("write");
     house.start();
     house.wait_healthy();
-    assert!(house.whole_log().contains("its state stays in"), "{}", house.log());
+    assert!(
+        house.whole_log().contains("its state stays in"),
+        "{}",
+        house.log()
+    );
     assert_eq!(kept(&house, "a"), "1");
 }

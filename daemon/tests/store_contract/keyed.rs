@@ -247,7 +247,9 @@ pub(crate) async fn hole_03_state_that_somebody_changed_refuses_the_commit(backe
     let ids = own.read(1).await;
     // A key that is only read counts as well: what was told of it may be in the outcome.
     for raw in [Some(text("99-9 5")), None] {
-        let state = own.state(&[("n:x", set("2")), ("n:y", set("1"))], &[0]).await;
+        let state = own
+            .state(&[("n:x", set("2")), ("n:y", set("1"))], &[0])
+            .await;
         let mut read_only = state.clone();
         read_only.writes.remove(0);
         bench.meddler.set_state(STATE, "n:x", raw.clone()).await;
@@ -270,10 +272,7 @@ pub(crate) async fn hole_03_state_that_somebody_changed_refuses_the_commit(backe
     // Read again, it goes on.
     own.commit(all(&ids), &[("n:x", set("6"))]).await;
     assert_eq!(own.value("n:x").await.as_deref(), Some("6"));
-    assert_eq!(
-        bench.ledger().await,
-        "accepted 3, applied 2, undelivered 1"
-    );
+    assert_eq!(bench.ledger().await, "accepted 3, applied 2, undelivered 1");
 }
 
 pub(crate) async fn state_that_is_not_ours_is_broken_and_nothing_is_done(backend: &dyn Backend) {
@@ -364,8 +363,11 @@ pub(crate) async fn a_duplicate_is_named_before_state_counts_it(backend: &dyn Ba
     }
     let mut own = Own::take(&bench, "a", LONG).await;
     let ids = own.read(1).await;
-    own.commit(vec![settle_event(ids[0], 0, counted())], &[("n:x", set("1"))])
-        .await;
+    own.commit(
+        vec![settle_event(ids[0], 0, counted())],
+        &[("n:x", set("1"))],
+    )
+    .await;
     let ids = own.read(9).await;
     let numbers = [1, 0, 2, 1];
     let entries = |known: &[usize]| -> Vec<Settle> {
@@ -462,17 +464,11 @@ pub(crate) async fn a_timer_fires_once_with_what_it_changes(backend: &dyn Backen
     own.anew().await;
     // Where the server had to be told the script first, nothing was lost.
     let again = own.owner.fire(&firing).await;
-    assert!(
-        matches!(again, Ok(Fired::Stale | Fired::Done)),
-        "{again:?}"
-    );
+    assert!(matches!(again, Ok(Fired::Stale | Fired::Done)), "{again:?}");
     assert_eq!(own.owner.fire(&firing).await, Ok(Fired::Stale));
     assert_eq!(own.value("n:x").await, None);
     assert_eq!(own.due(0).await.due, []);
-    assert_eq!(
-        bench.ledger().await,
-        "accepted 3, applied 2, undelivered 1"
-    );
+    assert_eq!(bench.ledger().await, "accepted 3, applied 2, undelivered 1");
 }
 
 pub(crate) async fn a_timer_that_was_cleared_or_moved_never_fires(backend: &dyn Backend) {
@@ -536,10 +532,7 @@ pub(crate) async fn state_outlives_resets_of_the_group_and_of_the_stream(backend
     assert!(matches!(done, Err(StoreError::GroupGone(_))), "{done:?}");
     assert_eq!(own.value("n:x").await.as_deref(), Some("2"));
     bench.admin.prepare().await.expect("prepare");
-    bench
-        .meddler
-        .set_group(SOURCE, GROUP, EntryId::MIN)
-        .await;
+    bench.meddler.set_group(SOURCE, GROUP, EntryId::MIN).await;
     let mut own = Own::take(&bench, "a", Duration::ZERO).await;
     let ids = own.read(9).await;
     own.commit(all(&ids), &[("n:x", set("4"))]).await;
@@ -609,9 +602,6 @@ pub(crate) async fn state_made_otherwise_is_refused_and_what_is_left_is_told(
     assert_eq!(prepare(vec![more.clone()]).await, Ok(vec!["state.left"]));
     assert_eq!(prepare(vec![more.clone()]).await, Ok(vec![]));
     assert!(prepare(vec![other]).await.is_err());
-    assert_eq!(
-        prepare(vec![more, kept]).await,
-        Ok(vec!["state.found"])
-    );
+    assert_eq!(prepare(vec![more, kept]).await, Ok(vec!["state.found"]));
     assert_eq!(own.value("n:x").await.as_deref(), Some("1"));
 }

@@ -94,7 +94,8 @@ impl Rule {
         if let Some((at, c)) = bad {
             return Err(forbidden(c, at));
         }
-        if RESERVED_FIELDS.contains(&text) && matches!(self, Self::Field | Self::FieldOrNone | Self::StateName)
+        if RESERVED_FIELDS.contains(&text)
+            && matches!(self, Self::Field | Self::FieldOrNone | Self::StateName)
         {
             return Err(Misfit::new(
                 format!(" cannot be \"{text}\": pipelined writes this field itself"),

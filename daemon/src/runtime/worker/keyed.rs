@@ -215,7 +215,11 @@ impl Keyed {
         let changes = self.part.iter();
         StateCommit {
             version: format!("{}-{}", self.epoch, self.n_commits).into(),
-            expected: self.part.keys().map(|k| (k.clone(), version_of(k))).collect(),
+            expected: self
+                .part
+                .keys()
+                .map(|k| (k.clone(), version_of(k)))
+                .collect(),
             writes: changes
                 .filter_map(|(key, change)| Some((key.clone(), change.clone()?)))
                 .collect(),

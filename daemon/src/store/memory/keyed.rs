@@ -81,10 +81,7 @@ pub(super) fn falling_out(
             found.push((i, Code::Superseded));
             continue;
         }
-        let is_settled = !matches!(
-            entry.outcome,
-            Outcome::Retry { .. } | Outcome::Duplicate
-        );
+        let is_settled = !matches!(entry.outcome, Outcome::Retry { .. } | Outcome::Duplicate);
         let Some(event) = entry.event_id.filter(|_| window && is_settled) else {
             continue;
         };
@@ -197,7 +194,9 @@ impl Hands {
             let n_due = all.iter().take_while(|(due, _)| *due <= now).count();
             let n_told = n_due.min(n_max).min(KEYS_MAX);
             let next = all.get(n_told);
-            let due = all[..n_told].iter().map(|(due, key)| ((*key).clone(), *due));
+            let due = all[..n_told]
+                .iter()
+                .map(|(due, key)| ((*key).clone(), *due));
             DueTimers {
                 due: due.collect(),
                 next: next.map(|(due, _)| Duration::from_millis(due.saturating_sub(now))),

@@ -72,7 +72,11 @@ pub(super) async fn load(lane: &mut Lane, keys: &[Bytes]) -> Result<Vec<Option<C
         .await?;
     let found = reply.items().map_err(bad)?;
     if found.is_empty() || found.len() > keys.len() {
-        return Err(bad(format!("{} values for {} keys", found.len(), keys.len())));
+        return Err(bad(format!(
+            "{} values for {} keys",
+            found.len(),
+            keys.len()
+        )));
     }
     found.into_iter().map(cell).collect()
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::keyed;
 use super::lane::{
     Lane, SMALL, bad, codes, delivered, entries_of, fields_of, id_of, reply_max, try_commit,
 };
 use super::resp::Reply;
-use super::keyed;
 use super::scripts;
 use crate::record::{EntryId, Record};
 use crate::store::{
@@ -185,7 +185,10 @@ impl Owner for RedisOwner {
                 state: None,
                 ttl: commit.ttl,
             };
-            match run(&mut self.0, &piece, &scripts::COMMIT_ALLOW_OOM).await.0? {
+            match run(&mut self.0, &piece, &scripts::COMMIT_ALLOW_OOM)
+                .await
+                .0?
+            {
                 OwnedDone::Done { committed, foreign } => {
                     is_foreign |= foreign;
                     let exceptions = committed.exceptions.into_iter();

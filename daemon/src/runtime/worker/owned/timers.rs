@@ -86,7 +86,10 @@ impl Worker {
                 .journal
                 .tell(Level::Error, "timer.panic", stage, text);
         }
-        let is_new = own.look.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN);
+        let is_new = own
+            .look
+            .told
+            .is_none_or(|told| told.elapsed() >= TELL_AGAIN);
         if let (Some(key), true) = (&rung.gone, is_new) {
             own.look.told = Some(Instant::now());
             let text = format!(
