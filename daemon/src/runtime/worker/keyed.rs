@@ -36,7 +36,8 @@ pub(super) struct Keyed {
     touched: HashSet<EntryId>,
     /// Bytes of what the part has read and written.
     bytes: u64,
-    /// Records that an answer of the store has called duplicates; at most those of one batch.
+    /// Records that an answer of the store has called duplicates and that are not settled yet; at most those of a batch
+    /// and what is parked.
     duplicates: HashSet<EntryId>,
 }
 
@@ -240,8 +241,16 @@ impl Keyed {
             };
             self.cache.put(key.clone(), cell);
         }
-        self.duplicates.clear();
         self.begin();
+    }
+
+    /// These entries are settled or parked: nothing has to be known of them any more.
+    pub(super) fn settled(&mut self, entries: &[Settle]) {
+        if !self.duplicates.is_empty() {
+            for entry in entries {
+                self.duplicates.remove(&entry.id);
+            }
+        }
     }
 
     /// The commit was refused, because these of its entries would have fallen out; they are told from the rest when it is

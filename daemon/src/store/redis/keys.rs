@@ -57,15 +57,10 @@ impl Keys {
             &self.settled,
             &self.dead,
             &self.output,
+            &self.position,
         ];
         if self.is_owned {
-            keys.extend([
-                self.position.as_str(),
-                &self.lease,
-                &self.parked,
-                &self.state,
-                &self.timers,
-            ]);
+            keys.extend([self.lease.as_str(), &self.parked, &self.state, &self.timers]);
         }
         keys
     }
