@@ -13,6 +13,7 @@ mod store_contract {
     pub(crate) mod hops;
     pub(crate) mod house;
     mod in_memory;
+    pub(crate) mod keyed;
     pub(crate) mod model;
     pub(crate) mod on_redis;
     pub(crate) mod owned;
@@ -132,6 +133,20 @@ macro_rules! contract {
             owned::a_person_settles_and_releases_what_is_parked,
             owned::a_stage_changes_its_delivery_without_loss,
             owned::after_a_roll_back_the_owner_starts_from_the_stored_position,
+            keyed::state_moves_with_the_position_and_the_next_owner_reads_it,
+            keyed::hole_03_a_zombie_with_an_old_version_changes_no_state,
+            keyed::hole_03_state_that_somebody_changed_refuses_the_commit,
+            keyed::state_that_is_not_ours_is_broken_and_nothing_is_done,
+            keyed::large_state_is_loaded_in_parts,
+            keyed::hole_11_state_changes_once_when_the_reply_was_lost,
+            keyed::a_duplicate_is_named_before_state_counts_it,
+            keyed::a_parked_entry_taken_by_a_person_changes_no_state,
+            keyed::a_timer_fires_once_with_what_it_changes,
+            keyed::a_timer_that_was_cleared_or_moved_never_fires,
+            keyed::a_timer_is_refused_when_its_state_was_changed,
+            keyed::state_outlives_resets_of_the_group_and_of_the_stream,
+            keyed::after_a_roll_back_state_and_position_agree,
+            keyed::state_made_otherwise_is_refused_and_what_is_left_is_told,
             house::a_discarded_entry_is_acknowledged_unapplied,
             house::an_entry_killed_by_hand_becomes_a_dead_letter,
             house::an_operator_finds_a_trimmed_entry_lost,

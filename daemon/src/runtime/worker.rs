@@ -10,6 +10,7 @@
 //! record becomes, the commit and what is shown have files of their own beside it.
 
 mod commit;
+mod keyed;
 mod lookups;
 mod outcome;
 mod owned;

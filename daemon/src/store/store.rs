@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::keyed::{Cell, DueTimers, Fired, Firing, StateCommit, StateLayout};
 use crate::effect::Effects;
 use crate::record::{EntryId, Fields, Record};
 
@@ -63,6 +64,8 @@ pub struct StageLayout {
     pub aggregates: bool,
     /// Whether one owner works it in order (delivery `owned`), not several that compete.
     pub owned: bool,
+    /// Keyed state of its operators; owned stages only.
+    pub state: Vec<StateLayout>,
 }
 
 /// The id window (semantics.md section 5).
@@ -186,6 +189,8 @@ pub enum Outcome {
     Filtered,
     /// Acknowledge; too late.
     Late,
+    /// Acknowledge as a duplicate, because an answer to an owner's commit said that it is one.
+    Duplicate,
     /// Acknowledge and write a dead letter.
     Dead(DeadLetter),
     /// Do not acknowledge: remember the failed try.
@@ -309,6 +314,8 @@ pub struct OwnedCommit {
     /// `false`: everything that was read after the position, without gaps; the position moves to the last of them.
     /// `true`: entries that were parked before; the position stays.
     pub parked: bool,
+    /// Keyed state and timers that change with it.
+    pub state: Option<StateCommit>,
     /// The lease is renewed for this long.
     pub ttl: Duration,
 }
@@ -323,6 +330,11 @@ pub enum OwnedDone {
         /// A foreign reader had moved the group ahead of the position, or held entries: put right.
         foreign: bool,
     },
+    /// These entries would fall out, and keyed state depends on them: nothing was done. [`Code::Duplicate`] = work the rest
+    /// without it and settle it as [`Outcome::Duplicate`]; [`Code::Superseded`] = it is no longer parked, leave it out.
+    Again(Vec<(usize, Code)>),
+    /// Keyed state is not as it was read: somebody else has changed it. Nothing was done; read it again.
+    Stale,
     /// The lease is somebody else's now, or another epoch's: nothing was done. Stop at once.
     Fenced,
     /// The stored position is neither where this commit began nor where it ends (the stream began anew, the server went
@@ -376,6 +388,17 @@ pub trait Owner: Send {
     /// Payloads and past of these parked entries, in the order asked for. Those whose payload is gone are booked as lost;
     /// those no longer parked are left out.
     async fn fetch(&mut self, ids: &[EntryId]) -> Result<Batch>;
+
+    /// What is kept under these state keys (at most [`super::KEYS_MAX`]), in their order: of all of them, or of as many of the first
+    /// as come to a few MiB, at least one. Cancel-safe.
+    async fn load_state(&mut self, keys: &[Bytes]) -> Result<Vec<Option<Cell>>>;
+
+    /// Timers that are due by the server's clock, at most `n_max` (and [`super::KEYS_MAX`]). Cancel-safe.
+    async fn due_timers(&mut self, n_max: usize) -> Result<DueTimers>;
+
+    /// Takes timers off and changes state, one atomic step under the fence. After `Unavailable` it is not known whether it
+    /// happened: look for due timers again.
+    async fn fire(&mut self, firing: &Firing) -> Result<Fired>;
 }
 
 /// What became of one id in an operator's action.
@@ -493,7 +516,7 @@ pub trait Store: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mended {
     /// `group.created` (first start), `group.recreated`, `group.rewound`, `group.ahead`,
-    /// `parked.mended`, `stage.shared`, `stream.recreated`, `state.reset`, `ledger.rebased`.
+    /// `parked.mended`, `stage.shared`, `stream.recreated`, `state.left`, `state.found`, `ledger.rebased`.
     pub what: &'static str,
     /// Stage, where one is meant.
     pub stage: Option<String>,

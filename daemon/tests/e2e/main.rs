@@ -23,6 +23,7 @@ mod foreign_redis;
 mod full;
 mod holes;
 mod hostile;
+mod keyed;
 mod kills;
 mod life;
 mod owned;

@@ -26,6 +26,7 @@ fn everything_at_once(ids: &[EntryId]) -> Vec<Settle> {
     let effects = Effects {
         adds: counters.into_iter().map(|counter| (counter, 1)).collect(),
         children: vec![event(0)],
+        ..Effects::default()
     };
     vec![
         settle_event(ids[0], 0, Outcome::Apply(effects)),
@@ -307,6 +308,7 @@ async fn hole_14_everything_of_a_partition_is_in_one_slot() {
                 repeated: false,
             },
             parked,
+            state: None,
             ttl: Duration::from_secs(60),
         };
         let done = owner.commit(&commit).await;

@@ -80,6 +80,7 @@ impl<'a> Own<'a> {
                 repeated,
             },
             parked,
+            state: None,
             ttl: Duration::ZERO,
         };
         let done = self.owner.commit(&commit).await?;

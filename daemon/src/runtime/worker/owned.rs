@@ -7,6 +7,10 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+mod timers;
+
+use self::timers::Look;
+use super::keyed::Keyed;
 use super::parking::{ALL_MAX, OF_A_KEY_MAX, Parking};
 use super::*;
 use crate::store::{Acquired, Lease, OwnedCommit, OwnedDone, Owner};
@@ -56,6 +60,8 @@ pub(super) struct Own {
     feed: Feed,
     pub(super) lease: Lease,
     pub(super) parking: Parking,
+    keyed: Keyed,
+    look: Look,
     /// Parked entries that the end of the last owner makes suspect: worked alone. Bound: what is parked.
     pub(super) suspects: BTreeSet<EntryId>,
     /// Several owners ended without getting past this position: the first batch is suspect.
@@ -214,6 +220,8 @@ impl Worker {
             feed,
             lease,
             parking: Parking::default(),
+            keyed: Keyed::new(lease.epoch),
+            look: Look::new(),
             suspects: BTreeSet::new(),
             wary: ended_badly && lease.lives >= WARY_FROM,
             hold: VecDeque::new(),
@@ -291,6 +299,9 @@ impl Worker {
                     }
                 }
             }
+            if own.look.next <= Instant::now() {
+                self.fire_timers(own).await?;
+            }
             if own.stalled.is_some_and(|until| until <= Instant::now()) {
                 own.stalled = None;
             }
@@ -322,6 +333,7 @@ impl Worker {
                     None => return Err(Over::Stop),
                 },
                 () = sleep_until(next_renewal) => {}
+                () = sleep_until(own.look.next) => {}
                 () = sleep_until(due.unwrap_or_else(far)), if due.is_some() => {}
                 () = sleep_until(own.stalled.unwrap_or_else(far)), if own.stalled.is_some() => {}
                 batch = own.feed.next(), if own.hold.is_empty() => match batch {
@@ -371,7 +383,12 @@ impl Worker {
             self.chain.needs(&entry.record, &mut needs);
         }
         let again = own.away;
-        let loaded = self.load_owned(own, needs, again).await?;
+        let mut loaded = self.load_owned(own, needs, again).await?;
+        let records = own.hold.iter().take(n_open).map(|(entry, _)| &entry.record);
+        let n_open = own
+            .keyed
+            .load(&self.chain, own.owner.as_mut(), records, &mut loaded)
+            .await?;
         let mut part: Vec<Settled> = Vec::with_capacity(n_open);
         let mut parked_now: HashMap<Option<u64>, usize> = HashMap::new();
         let (mut n_parked, mut bytes) = (0, 0);
@@ -382,8 +399,10 @@ impl Worker {
             let is_behind = own.parking.blocks(key) || (key.is_some() && n_of_key > 0);
             let settle = if is_behind {
                 self.behind(entry, *first_ms, random)
+            } else if own.keyed.is_duplicate(entry.record.id) {
+                self.known(entry, *first_ms, random)
             } else {
-                match self.chain.run(&entry.record, &loaded) {
+                match own.keyed.run(&self.chain, &entry.record, &mut loaded) {
                     Ended::Failed(failure) if failure.class == Class::Fatal => {
                         why = Some((true, failure.error));
                         break;
@@ -410,14 +429,17 @@ impl Worker {
                 first_ms: *first_ms,
                 key,
             });
-            if bytes >= COMMIT_BYTES {
+            if bytes + own.keyed.bytes() >= COMMIT_BYTES {
                 break;
             }
         }
         let n_worked = part.len();
         if n_worked > 0 {
-            self.commit_owned(own, part, false, random, &timing).await?;
-            own.hold.drain(..n_worked);
+            match self.commit_owned(own, part, false, random, &timing).await? {
+                Some(_) => drop(own.hold.drain(..n_worked)),
+                // Some of them are duplicates: they are all worked again, these without a trace in the others.
+                None => return Ok(()),
+            }
         }
         self.stall(own, why);
         if own.hold.is_empty() {
@@ -489,7 +511,7 @@ impl Worker {
         Ok(fates)
     }
 
-    /// Tries parked entries that were fetched; what became of them, and those that a lookup kept from being tried.
+    /// Tries parked entries that were fetched; what became of them, and those that could not be tried yet.
     pub(super) async fn try_parked(
         &mut self,
         own: &mut Own,
@@ -504,15 +526,21 @@ impl Worker {
             self.chain.needs(&entry.record, &mut needs);
         }
         // They were tried before: what a cache knows of an error is looked at again.
-        let loaded = self.load_owned(own, needs, true).await?;
+        let mut loaded = self.load_owned(own, needs, true).await?;
+        let records = entries.iter().map(|entry| &entry.record);
+        let n_open = own
+            .keyed
+            .load(&self.chain, own.owner.as_mut(), records, &mut loaded)
+            .await?;
         let now_ms = self.world.clock.now_ms();
         let mut part = Vec::with_capacity(entries.len());
         let mut held: HashSet<u64> = HashSet::new();
         let mut bytes = 0;
-        for entry in entries {
+        for (n, entry) in entries.into_iter().enumerate() {
             let id = entry.record.id;
             let key = own.parking.key(id);
-            if bytes >= COMMIT_BYTES || key.is_some_and(|key| held.contains(&key)) {
+            let is_full = n >= n_open || bytes + own.keyed.bytes() >= COMMIT_BYTES;
+            if is_full || key.is_some_and(|key| held.contains(&key)) {
                 held.extend(key);
                 fates.push((id, Handed::Waiting));
                 continue;
@@ -524,6 +552,16 @@ impl Worker {
                 entry.first_ms
             };
             let age = Duration::from_millis(now_ms.saturating_sub(first_ms));
+            if own.keyed.is_duplicate(id) {
+                let settle = self.known(&entry, first_ms, random);
+                part.push(Settled {
+                    settle,
+                    entry,
+                    first_ms,
+                    key,
+                });
+                continue;
+            }
             let ended = if age >= PARKED_MAX {
                 Ended::Failed(Failure {
                     class: Class::Reject,
@@ -531,7 +569,7 @@ impl Worker {
                     error: format!("it waited for its next try for over {PARKED_MAX:?}"),
                 })
             } else {
-                self.chain.run(&entry.record, &loaded)
+                own.keyed.run(&self.chain, &entry.record, &mut loaded)
             };
             if let Ended::Failed(failure) = &ended
                 && failure.class == Class::Fatal
@@ -555,12 +593,31 @@ impl Worker {
             });
         }
         if !part.is_empty() {
-            fates.extend(self.commit_owned(own, part, true, random, timing).await?);
+            let ids: Vec<EntryId> = part.iter().map(|settled| settled.settle.id).collect();
+            match self.commit_owned(own, part, true, random, timing).await? {
+                Some(done) => fates.extend(done),
+                // Some are no longer what they were taken for. What is still parked is due, and is worked anew at once.
+                None => {
+                    for id in ids {
+                        let is_there = own.parking.contains(id);
+                        fates.push((
+                            id,
+                            if is_there {
+                                Handed::Waiting
+                            } else {
+                                Handed::AlreadyDone
+                            },
+                        ));
+                        untried.push(id);
+                    }
+                }
+            }
         }
         Ok((fates, untried))
     }
 
-    /// Commits until the store has said yes or no, and books the outcome.
+    /// Commits until the store has said yes or no, and books the outcome. `None`: some of the entries would have fallen
+    /// out of it while keyed state depends on them; nothing was done, and the rest is to be worked anew.
     pub(super) async fn commit_owned(
         &mut self,
         own: &mut Own,
@@ -568,7 +625,7 @@ impl Worker {
         parked: bool,
         random: &mut SmallRng,
         timing: &Timing,
-    ) -> Result<Fates, Over> {
+    ) -> Result<Option<Fates>, Over> {
         part.sort_by_key(|settled| settled.settle.id);
         let mut entries = Vec::with_capacity(part.len());
         let mut origins = Vec::with_capacity(part.len());
@@ -580,6 +637,7 @@ impl Worker {
         }
         self.pass(Point::BeforeCommit).await;
         self.show("committing", None);
+        let state = own.keyed.commit(&entries);
         let mut commit = OwnedCommit {
             lease: own.lease,
             commit: Commit {
@@ -589,10 +647,16 @@ impl Worker {
                 repeated: parked,
             },
             parked,
+            state,
             ttl: LEASE,
         };
-        let (done, foreign) = self.commit_until_told(own, &mut commit, random).await?;
+        let told = self.commit_until_told(own, &mut commit, random).await?;
+        let Some((done, foreign)) = told else {
+            return Ok(None);
+        };
         self.pass(Point::AfterCommit).await;
+        own.keyed.settled(&commit.commit.entries);
+        own.keyed.done(commit.state.as_ref());
         if let (false, Some(last)) = (parked, commit.commit.entries.last()) {
             own.lease.position = last.id;
         }
@@ -615,7 +679,8 @@ impl Worker {
                 .tell(Level::Error, "group.foreign_reader", stage, text);
         }
         // Where an entry waits is the parking's business.
-        Ok(self.account(&commit.commit, &done, origins, &mut BTreeMap::new(), timing))
+        let fates = self.account(&commit.commit, &done, origins, &mut BTreeMap::new(), timing);
+        Ok(Some(fates))
     }
 
     /// An ambiguous answer is answered by running the same again; the position tells whether it was done.
@@ -624,13 +689,26 @@ impl Worker {
         own: &mut Own,
         commit: &mut OwnedCommit,
         random: &mut SmallRng,
-    ) -> Result<(Committed, bool), Over> {
+    ) -> Result<Option<(Committed, bool)>, Over> {
         let mut attempt = 0;
         loop {
             match own.owner.commit(commit).await {
                 Ok(OwnedDone::Done { committed, foreign }) => {
                     self.clear_trouble();
-                    return Ok((committed, foreign));
+                    return Ok(Some((committed, foreign)));
+                }
+                Ok(OwnedDone::Again(told)) => {
+                    let gone = told.iter().filter(|(_, code)| *code == Code::Superseded);
+                    for (i, _) in gone.filter(|_| commit.parked) {
+                        own.parking.remove(commit.commit.entries[*i].id);
+                    }
+                    own.keyed.again(&told, &commit.commit.entries);
+                    return Ok(None);
+                }
+                Ok(OwnedDone::Stale) => {
+                    return Err(Over::Lost(
+                        "its commit was refused, somebody else has changed the state that it was made from",
+                    ));
                 }
                 Ok(OwnedDone::Fenced) => {
                     return Err(Over::Lost("its commit was refused, another owner is there"));
@@ -737,6 +815,13 @@ impl Worker {
             first_ms,
             error: "waits behind an earlier entry of its key".to_owned(),
         };
+        settle
+    }
+
+    /// The outcome of a record that the store has called a duplicate.
+    fn known(&self, entry: &Delivered, first_ms: u64, random: &mut SmallRng) -> Settle {
+        let mut settle = self.settle(entry, first_ms, Ended::Filtered, random);
+        settle.outcome = Outcome::Duplicate;
         settle
     }
 

@@ -50,9 +50,12 @@ impl Worker {
             self.world
                 .journal
                 .tell(Level::Warning, "owner.wary", stage, text);
-            self.commit_owned(own, part, false, random, &timing).await?;
-            own.suspects.extend(ids);
-            own.hold.drain(..n_parked);
+            let fates = self.commit_owned(own, part, false, random, &timing).await?;
+            // None of them was run, so no state depends on one of them, and it is always done.
+            if fates.is_some() {
+                own.suspects.extend(ids);
+                own.hold.drain(..n_parked);
+            }
         }
         if own.hold.is_empty() {
             self.release();
@@ -148,6 +151,7 @@ impl Worker {
                 repeated: true,
             },
             parked: true,
+            state: None,
             ttl: LEASE,
         };
         self.commit_until_told(own, &mut booking, random)

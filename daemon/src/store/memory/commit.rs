@@ -226,7 +226,7 @@ impl Step<'_> {
             return Ok(Code::Redelivered);
         }
         self.settled.push(entry.id);
-        if self.is_duplicate(entry) {
+        if entry.outcome == Outcome::Duplicate || self.is_duplicate(entry) {
             self.state.line(self.stage).deduplicated += 1;
             return Ok(Code::Duplicate);
         }
@@ -265,6 +265,8 @@ impl Step<'_> {
             }
             Outcome::Filtered => self.state.line(stage).filtered += 1,
             Outcome::Late => self.state.line(stage).late += 1,
+            // It was acknowledged with a code of its own.
+            Outcome::Duplicate => {}
             Outcome::Dead(letter) => {
                 self.state.line(stage).dead += 1;
                 self.state.bury(dead_row(stage, entry.id, letter), self.now);

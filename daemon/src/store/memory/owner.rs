@@ -10,12 +10,13 @@ use tokio::time::{Instant, timeout_at};
 use super::Memory;
 use super::commit::{By, check, commit_by};
 use super::depth::{accepted, came};
+use super::keyed;
 use super::state::{Owned, State, group_gone, millis, signed, stage_of};
 use super::stream::Pending;
 use crate::record::{EntryId, Record};
 use crate::store::{
-    Acquired, Batch, Delivered, Layout, Lease, Mended, Outcome, OwnedCommit, OwnedDone, Owner,
-    PARKED, Reader, Renewed, Result, StageLayout, StoreError, Wish,
+    Acquired, Batch, Cell, Delivered, DueTimers, Fired, Firing, Layout, Lease, Mended, Outcome,
+    OwnedCommit, OwnedDone, Owner, PARKED, Reader, Renewed, Result, StageLayout, StoreError, Wish,
 };
 
 /// Due entries named by a renewal.
@@ -188,6 +189,15 @@ fn commit(
     if owned.position != Some(commit.lease.position) {
         return Ok(OwnedDone::Moved);
     }
+    if let Some(asked) = &commit.state {
+        let again = keyed::falling_out(state, layout, stage, commit);
+        if !again.is_empty() {
+            return Ok(OwnedDone::Again(again));
+        }
+        if !keyed::check(state, stage, asked)? {
+            return Ok(OwnedDone::Stale);
+        }
+    }
     let by = if commit.parked {
         By::Parked
     } else {
@@ -215,6 +225,9 @@ fn commit(
             .filter(|_| group.last_delivered == from)
             .map(|read| read + commit.commit.entries.len() as u64);
         keep_in_step(state, stage, to, read)?;
+    }
+    if let Some(asked) = &commit.state {
+        keyed::write(state, stage, asked, now);
     }
     state.owned(stage).until_ms = now.saturating_add(millis(commit.ttl));
     Ok(OwnedDone::Done { committed, foreign })
@@ -362,7 +375,7 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    fn stage(&self) -> Result<&StageLayout> {
+    pub(super) fn stage(&self) -> Result<&StageLayout> {
         stage_of(&self.store.layout, self.stage)
     }
 
@@ -452,6 +465,18 @@ impl Owner for Hands {
 
     async fn fetch(&mut self, ids: &[EntryId]) -> Result<Batch> {
         self.fetch_now(ids)
+    }
+
+    async fn load_state(&mut self, keys: &[Bytes]) -> Result<Vec<Option<Cell>>> {
+        self.load_now(keys)
+    }
+
+    async fn due_timers(&mut self, n_max: usize) -> Result<DueTimers> {
+        self.due_now(n_max)
+    }
+
+    async fn fire(&mut self, firing: &Firing) -> Result<Fired> {
+        self.fire_now(firing)
     }
 }
 

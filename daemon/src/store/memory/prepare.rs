@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::depth::{accepted, came};
+use super::keyed;
 use super::owner;
 use super::state::{State, millis, signed};
 use super::stream::Stream;
@@ -32,6 +33,7 @@ pub(super) fn prepare(state: &mut State, layout: &Layout, now: u64) -> Result<Ve
         make_group(state, stage, &mut mended);
         if stage.owned {
             owner::prepare(state, stage, &mut mended, now)?;
+            keyed::names(state, stage, &mut mended)?;
         }
     }
     Ok(mended)

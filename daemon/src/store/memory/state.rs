@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::keyed::Keyed;
 use super::stream::{Group, Stream};
 use super::window::{Generations, Settled};
 use crate::record::{EntryId, Fields};
@@ -38,6 +39,8 @@ pub(super) struct State {
     pub(super) settled: BTreeMap<String, Settled>,
     /// Leases, positions and parked entries of owned stages.
     pub(super) owned: BTreeMap<String, Owned>,
+    /// Keyed state of owned stages.
+    pub(super) keyed: BTreeMap<String, Keyed>,
     /// Dead letters.
     pub(super) dead: BTreeMap<EntryId, DeadRow>,
     /// Last id of the dead-letter stream.
