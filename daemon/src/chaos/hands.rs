@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::weather::{Call, Link};
 use crate::record::EntryId;
 use crate::store::{
-    Acquired, Batch, Commit, Committed, OwnedCommit, OwnedDone, Owner, Reader, Renewed, Result,
-    Writer,
+    Acquired, Batch, Cell, Commit, Committed, DueTimers, Fired, Firing, OwnedCommit, OwnedDone,
+    Owner, Reader, Renewed, Result, Wish, Writer,
 };
 
 /// One consumer's hands of any of the three kinds.
@@ -128,6 +129,33 @@ impl Owner for Hands<dyn Owner> {
             async move { inner.lock().await.commit(&commit).await }
         };
         self.link.send_twice(self.call("commit"), act).await
+    }
+
+    async fn ask(&mut self, wish: Wish, ttl: Duration) -> Result<bool> {
+        let act = || {
+            let inner = Arc::clone(&self.inner);
+            async move { inner.lock().await.ask(wish, ttl).await }
+        };
+        self.link.send_twice(self.call("ask"), act).await
+    }
+
+    async fn load_state(&mut self, keys: &[Bytes]) -> Result<Vec<Option<Cell>>> {
+        let act = async { self.inner.lock().await.load_state(keys).await };
+        self.link.send(self.call("load_state"), act).await
+    }
+
+    async fn due_timers(&mut self, n_max: usize) -> Result<DueTimers> {
+        let act = async { self.inner.lock().await.due_timers(n_max).await };
+        self.link.send(self.call("due_timers"), act).await
+    }
+
+    async fn fire(&mut self, firing: &Firing) -> Result<Fired> {
+        let firing = Arc::new(firing.clone());
+        let act = || {
+            let (inner, firing) = (Arc::clone(&self.inner), Arc::clone(&firing));
+            async move { inner.lock().await.fire(&firing).await }
+        };
+        self.link.send_twice(self.call("fire"), act).await
     }
 
     async fn fetch(&mut self, ids: &[EntryId]) -> Result<Batch> {

@@ -33,6 +33,7 @@ pub(super) async fn run(
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failing = false;
+    let mut known = BTreeSet::new();
     loop {
         tokio::select! {
             biased;
@@ -50,11 +51,16 @@ pub(super) async fn run(
                 .janitor(config.retention.keep, config.dead.keep)
                 .await?;
             names::retire_the_gone(admin.as_ref(), &handle, &instance, &alive, ALIVE_FOR).await?;
-            Ok::<_, StoreError>(swept)
+            Ok::<_, StoreError>((alive, swept))
         };
         match tokio::time::timeout(DEADLINE, round).await {
-            Ok(Ok(swept)) => {
+            Ok(Ok((alive, swept))) => {
                 failing = false;
+                // Twice the same, so that nothing is moved while daemons come and go.
+                if alive == known {
+                    handle.spread(&alive, &instance);
+                }
+                known = alive;
                 if swept.lost_unread > 0 {
                     let text = format!(
                         "{} entries were trimmed by somebody before they were read; booked as lost",

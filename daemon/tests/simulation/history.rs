@@ -429,7 +429,11 @@ impl Inner {
             Outcome::Filtered => tally.filtered += 1,
             Outcome::Late => tally.late += 1,
             Outcome::Dead(_) => tally.dead += 1,
+            Outcome::Duplicate => tally.deduplicated += 1,
             Outcome::Retry { .. } => {}
+        }
+        if matches!(settle.outcome, Outcome::Duplicate) {
+            return;
         }
         if let Some(event) = settle
             .event_id
@@ -574,7 +578,9 @@ impl Inner {
         let Some(to) = commit.entries.last().map(|entry| entry.id) else {
             return;
         };
-        let Lease { epoch, position } = owned.lease;
+        let Lease {
+            epoch, position, ..
+        } = owned.lease;
         let stored = self.book.positions.get(&stage).copied();
         match self.book.leases.get(&stage).cloned() {
             Some((owner, at, _)) if *owner == *who && at == epoch => {}
@@ -776,6 +782,7 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::Filtered => "filtered",
         Outcome::Late => "late",
         Outcome::Dead(_) => "dead",
+        Outcome::Duplicate => "duplicate",
         Outcome::Retry { .. } => "retry",
     }
 }

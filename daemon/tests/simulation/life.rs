@@ -172,6 +172,7 @@ fn configure(pipe: &Pipe) -> Config {
             .from
             .map_or_else(|| "events".to_owned(), |i| format!("s{i}"));
         let delivery = if stage.owned { "owned" } else { "shared" };
+        let count = format!(r#"{{ kind = "count", key = "user_id", into = "n{i}" }}"#);
         let chain: Vec<&str> = stage
             .chain
             .iter()
@@ -181,6 +182,7 @@ fn configure(pipe: &Pipe) -> Config {
                 Op::Lookup => {
                     r#"{ kind = "lookup", key = "user_id", stale_ok = "0s", cache = { ttl = "50ms", negative_ttl = "0s" } }"#
                 }
+                Op::Count => count.as_str(),
                 Op::Aggregate => r#"{ kind = "aggregate" }"#,
             })
             .collect();

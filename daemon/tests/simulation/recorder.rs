@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pipelined::record::{EntryId, Record};
 use pipelined::store::{
-    Acquired, Admin, Admission, Admitted, Aggregates, Batch, Commit, Committed, ConsumerDepth,
-    DeadRow, Depth, Fate, Layout, Mended, OwnedCommit, OwnedDone, Owner, PendingPage, PendingQuery,
-    PendingRow, Reader, Renewed, Result, Server, Store, Swept, Writer,
+    Acquired, Admin, Admission, Admitted, Aggregates, Batch, Cell, Commit, Committed,
+    ConsumerDepth, DeadRow, Depth, DueTimers, Fate, Fired, Firing, Layout, Mended, OwnedCommit,
+    OwnedDone, Owner, PendingPage, PendingQuery, PendingRow, Reader, Renewed, Result, Server,
+    Store, Swept, Wish, Writer,
 };
 
 use super::history::{History, Inner};
@@ -199,6 +201,22 @@ impl Owner for Hands<dyn Owner> {
         };
         self.store.note(write).await?;
         Ok(done)
+    }
+
+    async fn ask(&mut self, wish: Wish, ttl: Duration) -> Result<bool> {
+        self.inner.ask(wish, ttl).await
+    }
+
+    async fn load_state(&mut self, keys: &[Bytes]) -> Result<Vec<Option<Cell>>> {
+        self.inner.load_state(keys).await
+    }
+
+    async fn due_timers(&mut self, n_max: usize) -> Result<DueTimers> {
+        self.inner.due_timers(n_max).await
+    }
+
+    async fn fire(&mut self, firing: &Firing) -> Result<Fired> {
+        self.inner.fire(firing).await
     }
 
     async fn fetch(&mut self, ids: &[EntryId]) -> Result<Batch> {

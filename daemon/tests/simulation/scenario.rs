@@ -50,6 +50,8 @@ pub(crate) enum Op {
     Validate,
     Filter,
     Lookup,
+    /// Keyed state: owned stages only.
+    Count,
     Aggregate,
 }
 
@@ -328,9 +330,13 @@ impl Pipe {
                     chain.push(op);
                 }
             }
+            let owned = random.random_bool(0.45);
+            if owned && random.random_bool(0.4) {
+                chain.push(Op::Count);
+            }
             stages.push(Stage {
                 from,
-                owned: random.random_bool(0.45),
+                owned,
                 chain,
                 workers: random.random_range(1..3),
                 batch: [1, 2, 3, 8, 50][random.random_range(0..5)],

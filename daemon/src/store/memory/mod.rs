@@ -8,6 +8,7 @@ mod commit;
 mod depth;
 mod guards;
 mod hands;
+mod keyed;
 mod meddler;
 mod owner;
 mod prepare;
