@@ -46,7 +46,7 @@ const FLOORS: &[&[&str]] = &[
     &["effect", "journal", "logging", "settings"],
     &["audit"],
     &["lookup", "operators", "store"],
-    &["sources"],
+    &["sources", "spool"],
     &["world"],
     &["runtime"],
     &["observe", "plans"],

@@ -5,6 +5,7 @@ mod support;
 mod store_contract {
     pub(crate) mod commits;
     pub(crate) mod duplicates;
+    mod durability;
     pub(crate) mod harness;
     pub(crate) mod history;
     pub(crate) mod holes;
@@ -19,6 +20,7 @@ mod store_contract {
     pub(crate) mod properties;
     pub(crate) mod recovery;
     pub(crate) mod resets;
+    pub(crate) mod spools;
 }
 
 /// Runs every test of the list on this backend, each on data of its own.
@@ -145,6 +147,10 @@ macro_rules! contract {
             house::peeking_consumes_nothing,
             house::refused_events_are_outside_the_sum,
             house::daemons_know_of_each_other,
+            spools::a_spools_events_are_added_once_with_the_window_off,
+            spools::a_batch_of_a_spool_whose_answer_was_lost_is_known,
+            spools::a_spools_events_are_checked_by_their_ids,
+            spools::spools_do_not_know_each_other_and_go_back_with_the_store,
         }
     };
 }

@@ -109,6 +109,10 @@ pub enum StoreError {
     /// Wrong password, no permission: a person must act.
     #[error("{0}")]
     Denied(String),
+    /// Doors only: the events are in, and have not survived in time what `redis.durability` asks for. Not accepted yet: send
+    /// the same again, which waits again and is known by its ids.
+    #[error("not accepted yet: {0}")]
+    NotDurable(String),
     /// The answer makes no sense: a bug here or there.
     #[error("unexpected answer: {0}")]
     Bug(String),
@@ -423,8 +427,20 @@ pub trait Admin: Send + Sync {
     async fn retire(&self, stage: usize, consumer: &str) -> Result<u64>;
 
     /// Adds events to the source stream in one atomic step; with `checked`, known event ids are answered and not added.
-    /// The ids added are consecutive: nothing of others lies between them.
+    /// The ids added are consecutive: nothing of others lies between them. `Ok` comes only when all of them, known ones too,
+    /// have survived what `redis.durability` asks for.
     async fn admit(&self, events: &[Admission], checked: bool) -> Result<Vec<Admitted>>;
+
+    /// Adds events of a door's spool, as [`Admin::admit`] does with known ids checked, and in the same step writes down that
+    /// the spool is in up to the last of them. `None` = an earlier call has added it, whose answer was lost.
+    async fn admit_spooled(
+        &self,
+        place: SpoolPlace,
+        events: &[Admission],
+    ) -> Result<Vec<Option<Admitted>>>;
+
+    /// Number of the last event of this life of a spool that is in; 0 = none.
+    async fn spool_position(&self, life: u64) -> Result<u64>;
 
     /// Books events that a door refused.
     async fn book_rejected(&self, n_events: u64) -> Result<()>;
@@ -723,6 +739,15 @@ pub struct Admission {
     pub fields: Fields,
 }
 
+/// Which events of a spool these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolPlace {
+    /// The spool, for one start of its daemon.
+    pub life: u64,
+    /// Number of the first of the events, from 1; the others follow without gaps.
+    pub first: u64,
+}
+
 /// What a door did with one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admitted {
@@ -770,6 +795,8 @@ pub struct Server {
     pub append_only: bool,
     /// Id of this run of the server; changes when it restarts.
     pub run_id: String,
+    /// Replicas that are connected.
+    pub replicas: u64,
     /// Other things found wrong in preflight, for a person, with what to do.
     pub warnings: Vec<String>,
 }

@@ -8,7 +8,7 @@ use crate::operators::testing::event;
 use crate::record::{EntryId, Record};
 use crate::store::{
     Admitted, Aggregates, ConsumerDepth, DeadRow, Depth, Fate, Mended, PendingPage, PendingQuery,
-    PendingRow, Result, Server, Swept,
+    PendingRow, Result, Server, SpoolPlace, Swept,
 };
 
 /// A store that only takes events, as well or badly as it is told.
@@ -85,6 +85,12 @@ impl Admin for Door {
         Ok(())
     }
 
+    async fn admit_spooled(&self, _: SpoolPlace, _: &[Admission]) -> Result<Vec<Option<Admitted>>> {
+        unreachable!("intake does not ask for it")
+    }
+    async fn spool_position(&self, _: u64) -> Result<u64> {
+        unreachable!("intake does not ask for it")
+    }
     async fn prepare(&self) -> Result<Vec<Mended>> {
         unreachable!("intake does not ask for it")
     }

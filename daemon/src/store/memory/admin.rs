@@ -14,7 +14,7 @@ use crate::record::{EntryId, Fields, Record, event_id};
 use crate::store::{
     Admin, Admission, Admitted, Aggregates, Code, Commit, ConsumerDepth, DeadLetter, DeadRow,
     Depth, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result, Server,
-    Settle, StageLayout, Swept,
+    Settle, SpoolPlace, StageLayout, StoreError, Swept,
 };
 
 impl Memory {
@@ -284,6 +284,26 @@ impl Admin for Memory {
     async fn admit(&self, events: &[Admission], checked: bool) -> Result<Vec<Admitted>> {
         self.shared
             .change(|state, now| admit::admit(state, &self.layout, events, checked, now))
+    }
+
+    async fn admit_spooled(
+        &self,
+        place: SpoolPlace,
+        events: &[Admission],
+    ) -> Result<Vec<Option<Admitted>>> {
+        let answer = self
+            .shared
+            .change(|state, now| admit::admit_spooled(state, &self.layout, place, events, now))?;
+        if self.shared.look(|inside, _| std::mem::take(&mut inside.loses_reply)) {
+            return Err(StoreError::Unavailable("the answer was lost".to_owned()));
+        }
+        Ok(answer)
+    }
+
+    async fn spool_position(&self, life: u64) -> Result<u64> {
+        Ok(self
+            .shared
+            .look(|inside, _| inside.state.spools.get(&life).copied().unwrap_or(0)))
     }
 
     async fn book_rejected(&self, n_events: u64) -> Result<()> {

@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) door_deduplicated: u64,
     /// Refused at a door.
     pub(super) rejected: u64,
+    /// How far spools are in, by life.
+    pub(super) spools: BTreeMap<u64, u64>,
     /// Failed tries, by stage.
     pub(super) retry: BTreeMap<String, BTreeMap<EntryId, RetryRow>>,
     /// Finished entries, by stage.
