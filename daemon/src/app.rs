@@ -26,7 +26,7 @@ use crate::logging;
 use crate::lookup::Profiles;
 use crate::observe::{Inputs, Observer};
 use crate::plans::{self, Plans};
-use crate::runtime::{Drained, Handle, Intake, Runtime, SourceHandle, layout, pressure};
+use crate::runtime::{Drained, EpochKeeper, Handle, Intake, Runtime, SourceHandle, layout, pressure};
 use crate::settings::{self, Asked};
 use crate::sources::Generator;
 use crate::spool::{self, Drain, Spool};
@@ -171,6 +171,10 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     tasks.spawn(spool_writer.run(sampling.clone()));
     let drain = Drain::new(spool.clone(), Arc::clone(&admin), under_pressure.clone());
     tasks.spawn(drain.run(sampling.clone()));
+
+    let mark = data.path().join("epoch");
+    let epochs = EpochKeeper::new(Arc::clone(&admin), journal.clone(), mark, nonce());
+    tasks.spawn(epochs.run(sampling.clone()));
 
     let audit = Audit::open(
         &data.path().join("audit.jsonl"),

@@ -442,6 +442,11 @@ pub trait Admin: Send + Sync {
     /// Number of the last event of this life of a spool that is in; 0 = none.
     async fn spool_position(&self, life: u64) -> Result<u64>;
 
+    /// The source stream's epoch. A new one begins when the stream is found to have gone back: behind what the store itself
+    /// remembers, or behind `known`, the mark of an earlier call, which the caller keeps where the store cannot go back to.
+    /// `fresh` is random and becomes part of a new epoch.
+    async fn epoch(&self, known: Option<&StreamMark>, fresh: u64) -> Result<EpochSeen>;
+
     /// Books events that a door refused.
     async fn book_rejected(&self, n_events: u64) -> Result<()>;
 
@@ -737,6 +742,61 @@ pub struct Admission {
     pub event_id: Option<[u8; 16]>,
     /// Fields, `_t` included.
     pub fields: Fields,
+}
+
+/// How far a stream was. Entry ids are unique and grow within one epoch: whoever notes ids outside the store notes
+/// `(epoch, id)`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamMark {
+    /// `number-random`; the number grows with each new epoch.
+    pub epoch: String,
+    /// Last id that was given.
+    pub last: EntryId,
+    /// Entries added so far.
+    pub added: u64,
+    /// Fingerprint of the last entry, hex digits; empty = it was not there any more.
+    pub print: String,
+}
+
+impl StreamMark {
+    /// The number in front of the epoch; 0 where there is none.
+    pub fn number(&self) -> u64 {
+        let digits = self.epoch.split('-').next().unwrap_or_default();
+        digits.parse().unwrap_or(0)
+    }
+
+    /// What [`std::fmt::Display`] wrote; `None`: it is something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let mark = Self {
+            epoch: words.next()?.to_owned(),
+            last: words.next()?.parse().ok()?,
+            added: words.next()?.parse().ok()?,
+            print: words.next().unwrap_or_default().to_owned(),
+        };
+        (words.next().is_none() && mark.number() > 0).then_some(mark)
+    }
+}
+
+impl std::fmt::Display for StreamMark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            epoch,
+            last,
+            added,
+            print,
+        } = self;
+        write!(f, "{epoch} {last} {added} {print}")
+    }
+}
+
+/// What a look at the epoch found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EpochSeen {
+    /// As it is now.
+    pub mark: StreamMark,
+    /// Why the epoch is a new one, for a person; `None` = it is the one that was.
+    pub why: Option<String>,
 }
 
 /// Which events of a spool these are.

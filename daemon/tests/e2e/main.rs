@@ -24,6 +24,7 @@ mod holes;
 mod hostile;
 mod kills;
 mod life;
+mod outages;
 mod owned;
 mod poison;
 mod stuck;

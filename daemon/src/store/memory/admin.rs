@@ -8,13 +8,13 @@ use bytes::Bytes;
 use super::commit::{commit, count};
 use super::state::{RetryRow, State, millis, stage_of};
 use super::stream::Pending;
-use super::{Memory, admit, depth, prepare};
+use super::{Memory, admit, depth, epoch, prepare};
 use crate::effect::Effects;
 use crate::record::{EntryId, Fields, Record, event_id};
 use crate::store::{
     Admin, Admission, Admitted, Aggregates, Code, Commit, ConsumerDepth, DeadLetter, DeadRow,
-    Depth, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result, Server,
-    Settle, SpoolPlace, StageLayout, StoreError, Swept,
+    Depth, EpochSeen, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result, Server,
+    Settle, SpoolPlace, StageLayout, StoreError, StreamMark, Swept,
 };
 
 impl Memory {
@@ -304,6 +304,12 @@ impl Admin for Memory {
         Ok(self
             .shared
             .look(|inside, _| inside.state.spools.get(&life).copied().unwrap_or(0)))
+    }
+
+    async fn epoch(&self, known: Option<&StreamMark>, fresh: u64) -> Result<EpochSeen> {
+        Ok(self
+            .shared
+            .change(|state, _| epoch::look(state, &self.layout, known, fresh)))
     }
 
     async fn book_rejected(&self, n_events: u64) -> Result<()> {

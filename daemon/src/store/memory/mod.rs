@@ -6,6 +6,7 @@ mod admin;
 mod admit;
 mod commit;
 mod depth;
+mod epoch;
 mod hands;
 mod meddler;
 mod owner;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::stream::{Group, Stream};
 use super::window::{Generations, Settled};
 use crate::record::{EntryId, Fields};
-use crate::store::{Batch, DeadRow, Delivered, Layout, Result, StageLayout, StoreError};
+use crate::store::{Batch, DeadRow, Delivered, Layout, Result, StageLayout, StoreError, StreamMark};
 
 /// The whole store.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) door_deduplicated: u64,
     /// Refused at a door.
     pub(super) rejected: u64,
+    /// Epoch of the source stream, and how far it was when it was last looked at.
+    pub(super) epoch: Option<StreamMark>,
     /// How far spools are in, by life.
     pub(super) spools: BTreeMap<u64, u64>,
     /// Failed tries, by stage.

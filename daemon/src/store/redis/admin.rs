@@ -21,8 +21,8 @@ use crate::effect::Effects;
 use crate::record::{EntryId, Fields, Record, event_id};
 use crate::store::{
     Admin, Admission, Admitted, Aggregates, Code, Commit, ConsumerDepth, DeadLetter, DeadRow,
-    Depth, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result, Server,
-    Settle, SpoolPlace, StoreError, Swept,
+    Depth, EpochSeen, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result, Server,
+    Settle, SpoolPlace, StoreError, StreamMark, Swept,
 };
 
 /// Idle connections kept; more are opened when needed and closed after use. Four: sampler, janitor, a door, a person.
@@ -875,6 +875,36 @@ impl Admin for RedisAdmin {
             .next()
             .and_then(|number| number.parse().ok())
             .ok_or_else(|| StoreError::Broken(format!("the position of a spool is \"{text}\"")))
+    }
+
+    async fn epoch(&self, known: Option<&StreamMark>, fresh: u64) -> Result<EpochSeen> {
+        let keys = [self.layout.source.clone(), self.layout.key("ledger")];
+        let known = known.cloned().unwrap_or_default();
+        let args = [
+            format!("{fresh:016x}"),
+            known.epoch,
+            known.last.to_string(),
+            known.added.to_string(),
+            known.print,
+        ];
+        let reply = self.script(&scripts::EPOCH, &keys, &args).await?;
+        let mut parts = reply.items().map_err(bad)?.into_iter();
+        let mut next = || parts.next().unwrap_or(Reply::Nil);
+        let text = |reply: Reply| {
+            let bytes = reply.bytes().map_err(bad)?;
+            Ok::<_, StoreError>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let mark = StreamMark {
+            epoch: text(next())?,
+            last: id_of(next())?,
+            added: count(next())?,
+            print: text(next())?,
+        };
+        let why = text(next())?;
+        Ok(EpochSeen {
+            mark,
+            why: (!why.is_empty()).then_some(why),
+        })
     }
 
     async fn book_rejected(&self, n_events: u64) -> Result<()> {
