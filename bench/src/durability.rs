@@ -79,7 +79,10 @@ const CASES: [Case; 6] = [
 pub(crate) fn measure(report: &mut Report, quick: bool) -> Result<()> {
     for case in &CASES {
         if case.is_newer && std::env::var_os(NEWER).is_none() {
-            note(&format!("durability, {}: left out, {NEWER} is not set", case.name));
+            note(&format!(
+                "durability, {}: left out, {NEWER} is not set",
+                case.name
+            ));
             continue;
         }
         note(&format!("durability, {}", case.name));
@@ -141,8 +144,20 @@ fn run(report: &mut Report, case: &Case, quick: bool) -> Result<()> {
     single.sort_by(f64::total_cmp);
     let p99 = single[(single.len() * 99 / 100).min(single.len() - 1)];
     let figure = |what: &str| format!("{}: {what}", case.name);
-    report.figure("durability", figure("accept one, p50"), "ms", single, Goal::None);
-    report.figure("durability", figure("accept one, p99"), "ms", vec![p99], Goal::None);
+    report.figure(
+        "durability",
+        figure("accept one, p50"),
+        "ms",
+        single,
+        Goal::None,
+    );
+    report.figure(
+        "durability",
+        figure("accept one, p99"),
+        "ms",
+        vec![p99],
+        Goal::None,
+    );
     report.figure(
         "durability",
         figure("pushes of 500, one after the other"),

@@ -26,7 +26,9 @@ use crate::logging;
 use crate::lookup::Profiles;
 use crate::observe::{Inputs, Observer};
 use crate::plans::{self, Plans};
-use crate::runtime::{Drained, EpochKeeper, Handle, Intake, Runtime, SourceHandle, layout, pressure};
+use crate::runtime::{
+    Drained, EpochKeeper, Handle, Intake, Runtime, SourceHandle, layout, pressure,
+};
 use crate::settings::{self, Asked};
 use crate::sources::Generator;
 use crate::spool::{self, Drain, Spool};

@@ -5,8 +5,8 @@ mod support;
 mod store_contract {
     pub(crate) mod commits;
     pub(crate) mod duplicates;
-    pub(crate) mod epochs;
     mod durability;
+    pub(crate) mod epochs;
     pub(crate) mod harness;
     pub(crate) mod history;
     pub(crate) mod holes;

@@ -310,7 +310,8 @@ impl Session {
         let depth = context.admin.depth().await?;
         let mut stages = context.layout.stages.iter().zip(&depth.stages);
         let source = stages.find(|(stage, _)| stage.reads_source);
-        let known = std::mem::take(&mut *self.spooled.lock().unwrap_or_else(PoisonError::into_inner));
+        let known =
+            std::mem::take(&mut *self.spooled.lock().unwrap_or_else(PoisonError::into_inner));
         self.receipt.ranges.extend(known.ranges);
         self.receipt.ranges.sort_unstable();
         self.sums.deduplicated += known.n_known;

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::{Journal, Level};
 use crate::store::{Admin, StoreError, StreamMark};
 
-/// Entries that come and go with a server between two looks are seen by nobody, so they are in no record either.
+/// What came and went with a server between two looks is not noticed here: whoever notes ids elsewhere asks the store with
+/// its own last one ([`Admin::epoch`]) before it goes on.
 const EVERY: Duration = Duration::from_secs(1);
 /// No answer for this long is no answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -103,7 +104,10 @@ impl EpochKeeper {
         };
         if !self.is_told {
             self.is_told = true;
-            let text = format!("note the stream's epoch in {}: {fault}", self.file.display());
+            let text = format!(
+                "note the stream's epoch in {}: {fault}",
+                self.file.display()
+            );
             self.journal
                 .tell(Level::Warning, "stream.epoch_not_kept", None, text);
         }

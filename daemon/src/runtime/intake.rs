@@ -250,9 +250,9 @@ impl Intake {
         let answer = in_time(self.admin.admit(&batch, false), stop).await;
         let is_open = matches!(
             answer,
-            Some(Err(
-                StoreError::Unavailable(_) | StoreError::NotDurable(_) | StoreError::Bug(_)
-            ))
+            Some(Err(StoreError::Unavailable(_)
+                | StoreError::NotDurable(_)
+                | StoreError::Bug(_)))
         );
         match answer {
             Some(Ok(_)) => {

@@ -137,7 +137,8 @@ impl Drain {
         let n_lost = page.first - cursor.expected;
         let n_read = page.events.len() as u64;
         let n_known = (position + 1).saturating_sub(page.first).min(n_read);
-        page.events.drain(..usize::try_from(n_known).unwrap_or(usize::MAX));
+        page.events
+            .drain(..usize::try_from(n_known).unwrap_or(usize::MAX));
         let first = page.first + n_known;
         let mut admitted = Vec::new();
         if !page.events.is_empty() {

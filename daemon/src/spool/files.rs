@@ -219,10 +219,7 @@ pub(super) fn read(
     let mut place = 0;
     while page.events.len() < n_max && page.n_bytes < bytes_max {
         let bound = Some(segment.next);
-        let Some(step) = segment
-            .format
-            .next_whole(&bytes, place, page.next, bound)
-        else {
+        let Some(step) = segment.format.next_whole(&bytes, place, page.next, bound) else {
             break;
         };
         if step.record.number != page.next {

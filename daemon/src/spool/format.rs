@@ -75,157 +75,157 @@ pub(super) struct Step {
 }
 
 impl Format {
-/// Adds a record to `out`; leaves `out` as it was when the event is too large.
-pub(super) fn encode(
-    self,
-    out: &mut Vec<u8>,
-    number: u64,
-    group: u64,
-    event: &Admission,
-) -> Result<(), TooLarge> {
-    let size = 17
-        + event
-            .fields
-            .iter()
-            .map(|(name, value)| 8 + name.len() + value.len())
-            .sum::<usize>();
-    if size + 4 > PAYLOAD_MAX || event.fields.len() > FIELDS_MAX {
-        return Err(TooLarge);
+    /// Adds a record to `out`; leaves `out` as it was when the event is too large.
+    pub(super) fn encode(
+        self,
+        out: &mut Vec<u8>,
+        number: u64,
+        group: u64,
+        event: &Admission,
+    ) -> Result<(), TooLarge> {
+        let size = 17
+            + event
+                .fields
+                .iter()
+                .map(|(name, value)| 8 + name.len() + value.len())
+                .sum::<usize>();
+        if size + 4 > PAYLOAD_MAX || event.fields.len() > FIELDS_MAX {
+            return Err(TooLarge);
+        }
+        let start = out.len();
+        out.put_slice(&MARKER);
+        out.put_u32_le(0);
+        out.put_u32_le(0);
+        out.put_u64_le(number);
+        out.put_u64_le(group);
+        out.put_u8(u8::from(event.event_id.is_some()));
+        out.put_slice(&event.event_id.unwrap_or_default());
+        // Lengths are below PAYLOAD_MAX, which was just checked.
+        let length = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        out.put_u32_le(length(event.fields.len()));
+        for (name, value) in &event.fields {
+            out.put_u32_le(length(name.len()));
+            out.put_slice(name);
+            out.put_u32_le(length(value.len()));
+            out.put_slice(value);
+        }
+        let payload = length(out.len() - start - HEAD);
+        out[start + 4..start + 8].copy_from_slice(&payload.to_le_bytes());
+        let sum = self.checksum(&out[start..]);
+        out[start + 8..start + 12].copy_from_slice(&sum.to_le_bytes());
+        Ok(())
     }
-    let start = out.len();
-    out.put_slice(&MARKER);
-    out.put_u32_le(0);
-    out.put_u32_le(0);
-    out.put_u64_le(number);
-    out.put_u64_le(group);
-    out.put_u8(u8::from(event.event_id.is_some()));
-    out.put_slice(&event.event_id.unwrap_or_default());
-    // Lengths are below PAYLOAD_MAX, which was just checked.
-    let length = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    out.put_u32_le(length(event.fields.len()));
-    for (name, value) in &event.fields {
-        out.put_u32_le(length(name.len()));
-        out.put_slice(name);
-        out.put_u32_le(length(value.len()));
-        out.put_slice(value);
-    }
-    let payload = length(out.len() - start - HEAD);
-    out[start + 4..start + 8].copy_from_slice(&payload.to_le_bytes());
-    let sum = self.checksum(&out[start..]);
-    out[start + 8..start + 12].copy_from_slice(&sum.to_le_bytes());
-    Ok(())
-}
 
-/// Of everything in a record but the marker and the checksum itself.
-fn checksum(self, record: &[u8]) -> u32 {
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(&self.life.to_le_bytes());
-    sum.update(&record[4..8]);
-    sum.update(&record[12..]);
-    sum.finalize()
-}
+    /// Of everything in a record but the marker and the checksum itself.
+    fn checksum(self, record: &[u8]) -> u32 {
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&self.life.to_le_bytes());
+        sum.update(&record[4..8]);
+        sum.update(&record[12..]);
+        sum.finalize()
+    }
 
-/// Reads the record at the beginning of `bytes`.
-pub(super) fn decode(self, bytes: &[u8]) -> Found {
-    let seen = bytes.len().min(MARKER.len());
-    if bytes[..seen] != MARKER[..seen] {
-        return Found::Broken;
-    }
-    let Some(mut head) = bytes.get(4..HEAD) else {
-        return Found::Cut;
-    };
-    let length = head.get_u32_le() as usize;
-    let sum = head.get_u32_le();
-    let (number, group) = (head.get_u64_le(), head.get_u64_le());
-    if length > PAYLOAD_MAX {
-        return Found::Broken;
-    }
-    let Some(record) = bytes.get(..HEAD + length) else {
-        return Found::Cut;
-    };
-    if self.checksum(record) != sum || number == 0 || group == 0 || group > number {
-        return Found::Broken;
-    }
-    match payload(Bytes::copy_from_slice(&record[HEAD..])) {
-        Some(event) => Found::Whole(Record {
-            number,
-            group,
-            event,
-            size: HEAD + length,
-        }),
-        None => Found::Broken,
-    }
-}
-
-/// Looks through the bytes of a file whose first event is `first`. `bound`: the first number of the next file of the same
-/// life, where there is one; all numbers below it had reached the disk, and those from it on count there.
-pub(super) fn scan(self, bytes: &[u8], first: u64, bound: Option<u64>) -> Scan {
-    let mut scan = Scan {
-        next: first,
-        ..Scan::default()
-    };
-    let mut at = 0;
-    while let Some(step) = self.next_whole(bytes, at, scan.next, bound) {
-        scan.n_damaged += step.record.number - scan.next;
-        scan.n_events += 1;
-        scan.next = step.record.number + 1;
-        at = step.at + step.record.size;
-    }
-    scan.end = at;
-    if let Some(bound) = bound {
-        scan.n_damaged += bound.saturating_sub(scan.next);
-        scan.next = bound;
-    }
-    scan
-}
-
-/// The next event at or behind `at` whose number is at least `expected`; what lies between is damage. `None`: only a write
-/// that was cut off is left, or nothing.
-pub(super) fn next_whole(
-    self,
-    bytes: &[u8],
-    at: usize,
-    expected: u64,
-    bound: Option<u64>,
-) -> Option<Step> {
-    let counts = |record: &Record| {
-        record.number >= expected && bound.is_none_or(|bound| record.number < bound)
-    };
-    if let Some(Found::Whole(record)) = bytes.get(at..).map(|bytes| self.decode(bytes))
-        && record.number == expected
-    {
-        return counts(&record).then_some(Step { at, record });
-    }
-    let mut first = None;
-    for step in self.wholes(bytes, at).filter(|step| counts(&step.record)) {
-        // Numbers below the bound had reached the disk in any case.
-        let is_proof = bound.is_some() || step.record.group > expected;
-        first = first.or(Some(step));
-        if is_proof {
-            return first;
+    /// Reads the record at the beginning of `bytes`.
+    pub(super) fn decode(self, bytes: &[u8]) -> Found {
+        let seen = bytes.len().min(MARKER.len());
+        if bytes[..seen] != MARKER[..seen] {
+            return Found::Broken;
+        }
+        let Some(mut head) = bytes.get(4..HEAD) else {
+            return Found::Cut;
+        };
+        let length = head.get_u32_le() as usize;
+        let sum = head.get_u32_le();
+        let (number, group) = (head.get_u64_le(), head.get_u64_le());
+        if length > PAYLOAD_MAX {
+            return Found::Broken;
+        }
+        let Some(record) = bytes.get(..HEAD + length) else {
+            return Found::Cut;
+        };
+        if self.checksum(record) != sum || number == 0 || group == 0 || group > number {
+            return Found::Broken;
+        }
+        match payload(Bytes::copy_from_slice(&record[HEAD..])) {
+            Some(event) => Found::Whole(Record {
+                number,
+                group,
+                event,
+                size: HEAD + length,
+            }),
+            None => Found::Broken,
         }
     }
-    None
-}
 
-/// Every whole record from `at` on, wherever it begins.
-fn wholes(self, bytes: &[u8], mut at: usize) -> impl Iterator<Item = Step> {
-    std::iter::from_fn(move || {
-        loop {
-            let rest = bytes.get(at..)?;
-            if let Found::Whole(record) = self.decode(rest) {
-                let step = Step { at, record };
-                at += step.record.size;
-                return Some(step);
+    /// Looks through the bytes of a file whose first event is `first`. `bound`: the first number of the next file of the same
+    /// life, where there is one; all numbers below it had reached the disk, and those from it on count there.
+    pub(super) fn scan(self, bytes: &[u8], first: u64, bound: Option<u64>) -> Scan {
+        let mut scan = Scan {
+            next: first,
+            ..Scan::default()
+        };
+        let mut at = 0;
+        while let Some(step) = self.next_whole(bytes, at, scan.next, bound) {
+            scan.n_damaged += step.record.number - scan.next;
+            scan.n_events += 1;
+            scan.next = step.record.number + 1;
+            at = step.at + step.record.size;
+        }
+        scan.end = at;
+        if let Some(bound) = bound {
+            scan.n_damaged += bound.saturating_sub(scan.next);
+            scan.next = bound;
+        }
+        scan
+    }
+
+    /// The next event at or behind `at` whose number is at least `expected`; what lies between is damage. `None`: only a write
+    /// that was cut off is left, or nothing.
+    pub(super) fn next_whole(
+        self,
+        bytes: &[u8],
+        at: usize,
+        expected: u64,
+        bound: Option<u64>,
+    ) -> Option<Step> {
+        let counts = |record: &Record| {
+            record.number >= expected && bound.is_none_or(|bound| record.number < bound)
+        };
+        if let Some(Found::Whole(record)) = bytes.get(at..).map(|bytes| self.decode(bytes))
+            && record.number == expected
+        {
+            return counts(&record).then_some(Step { at, record });
+        }
+        let mut first = None;
+        for step in self.wholes(bytes, at).filter(|step| counts(&step.record)) {
+            // Numbers below the bound had reached the disk in any case.
+            let is_proof = bound.is_some() || step.record.group > expected;
+            first = first.or(Some(step));
+            if is_proof {
+                return first;
             }
-            let next = rest
-                .get(1..)?
-                .windows(MARKER.len())
-                .position(|window| window == MARKER)?;
-            at += 1 + next;
         }
-    })
-}
+        None
+    }
+
+    /// Every whole record from `at` on, wherever it begins.
+    fn wholes(self, bytes: &[u8], mut at: usize) -> impl Iterator<Item = Step> {
+        std::iter::from_fn(move || {
+            loop {
+                let rest = bytes.get(at..)?;
+                if let Found::Whole(record) = self.decode(rest) {
+                    let step = Step { at, record };
+                    at += step.record.size;
+                    return Some(step);
+                }
+                let next = rest
+                    .get(1..)?
+                    .windows(MARKER.len())
+                    .position(|window| window == MARKER)?;
+                at += 1 + next;
+            }
+        })
+    }
 }
 
 /// `None`: the checksum fits and yet it makes no sense, as of a version to come.
@@ -263,7 +263,9 @@ mod tests {
 
     fn event(n: u64) -> Admission {
         Admission {
-            event_id: n.is_multiple_of(2).then_some([u8::try_from(n % 251).unwrap(); 16]),
+            event_id: n
+                .is_multiple_of(2)
+                .then_some([u8::try_from(n % 251).unwrap(); 16]),
             fields: vec![
                 (Bytes::from_static(b"n"), Bytes::from(n.to_string())),
                 (Bytes::from_static(b"\0\xff"), Bytes::from_static(b"")),
@@ -277,7 +279,9 @@ mod tests {
         for (group, n) in groups {
             for number in *group..group + n {
                 starts.push(bytes.len());
-                FORMAT.encode(&mut bytes, number, *group, &event(number)).unwrap();
+                FORMAT
+                    .encode(&mut bytes, number, *group, &event(number))
+                    .unwrap();
             }
         }
         (bytes, starts)
@@ -345,10 +349,16 @@ mod tests {
         let (bytes, starts) = file(&[(1, 2), (3, 3)]);
         // Its last write failed, so that the next file began with the same numbers.
         let scanned = FORMAT.scan(&bytes, 1, Some(3));
-        assert_eq!((scanned.n_events, scanned.n_damaged, scanned.next), (2, 0, 3));
+        assert_eq!(
+            (scanned.n_events, scanned.n_damaged, scanned.next),
+            (2, 0, 3)
+        );
         // It is cut in what had reached the disk.
         let scanned = FORMAT.scan(&bytes[..starts[4]], 1, Some(6));
-        assert_eq!((scanned.n_events, scanned.n_damaged, scanned.next), (4, 1, 6));
+        assert_eq!(
+            (scanned.n_events, scanned.n_damaged, scanned.next),
+            (4, 1, 6)
+        );
     }
 
     proptest! {

@@ -25,10 +25,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use self::drain::Drain;
-pub use self::receipt::Receipt;
-pub use self::writer::Writer;
 use self::files::Segment;
 use self::format::Format;
+pub use self::receipt::Receipt;
+pub use self::writer::Writer;
 use crate::journal::{Journal, Level};
 use crate::store::{Admission, Admitted};
 
@@ -133,9 +133,10 @@ impl Index {
     /// Events that are on the disk and not in Redis, damaged ones included until they are passed.
     fn waiting(&self) -> u64 {
         let rest = self.segments.iter().skip(1).map(|s| s.next - s.first);
-        let front = self.segments.front().map_or(0, |s| {
-            s.next.saturating_sub(self.drained_to.max(s.first))
-        });
+        let front = self
+            .segments
+            .front()
+            .map_or(0, |s| s.next.saturating_sub(self.drained_to.max(s.first)));
         front + rest.sum::<u64>()
     }
 }

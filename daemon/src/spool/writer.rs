@@ -94,9 +94,10 @@ impl Writer {
         let (used, waiting) = {
             let mut index = self.spool.index();
             index.is_writing = true;
-            let is_there = index.segments.back().is_some_and(|last| {
-                last.place == state.place && last.format == state.format
-            });
+            let is_there = index
+                .segments
+                .back()
+                .is_some_and(|last| last.place == state.place && last.format == state.format);
             if !is_there {
                 state.tail = None;
             }
@@ -162,10 +163,7 @@ impl Writer {
                 _ => {}
             }
         }
-        self.spool
-            .0
-            .gauge
-            .store(index.waiting(), Ordering::Relaxed);
+        self.spool.0.gauge.store(index.waiting(), Ordering::Relaxed);
         was_empty && index.waiting() > 0
     }
 

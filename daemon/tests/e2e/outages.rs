@@ -96,7 +96,9 @@ fn spooled(house: &House) -> u64 {
 #[track_caller]
 fn exact(house: &House, n: u64) -> Value {
     house.wait_healthy();
-    wait_for("the spool to be drained", || (spooled(house) == 0).then_some(()));
+    wait_for("the spool to be drained", || {
+        (spooled(house) == 0).then_some(())
+    });
     let ledger = house.settled();
     assert_eq!(
         (&ledger["applied"], &ledger["balanced"]),
@@ -121,9 +123,24 @@ fn what_is_accepted_while_redis_is_away_is_applied_once_when_it_is_back() {
     });
     // pipectl's own lines go the same way, and it waits for them.
     let lines: String = (0..50)
-        .map(|n| format!("{{\"user_id\": \"u{n}\", \"event_type\": \"view\", \"ts\": 1640995200000}}\n"))
+        .map(|n| {
+            format!("{{\"user_id\": \"u{n}\", \"event_type\": \"view\", \"ts\": 1640995200000}}\n")
+        })
         .collect();
-    let args = ["ingest", "-", "--format", "ndjson", "--name", "lines", "--map", "key=user_id", "--map", "type=event_type", "--map", "time=ts"];
+    let args = [
+        "ingest",
+        "-",
+        "--format",
+        "ndjson",
+        "--name",
+        "lines",
+        "--map",
+        "key=user_id",
+        "--map",
+        "type=event_type",
+        "--map",
+        "time=ts",
+    ];
     let mut ingest = Command::new(crate::house::pipectl_bin())
         .args(["--socket".as_ref(), house.socket().as_os_str()])
         .args(args)
@@ -144,14 +161,21 @@ fn what_is_accepted_while_redis_is_away_is_applied_once_when_it_is_back() {
     assert!(out.status.success(), "{}", crate::house::text(&out));
     let done: Value = serde_json::from_slice(&out.stdout).expect("a document");
     assert_eq!(
-        (&done["accepted"], &done["settled"], &done["rejected"], &done["dead"]),
+        (
+            &done["accepted"],
+            &done["settled"],
+            &done["rejected"],
+            &done["dead"]
+        ),
         (&json!(50), &json!(true), &json!(0), &json!(0)),
         "{done}"
     );
     // Behind what waited, and straight into Redis again.
     producer.accept(&house, 100);
     exact(&house, 1_450);
-    let files = std::fs::read_dir(house.data().join("spool")).unwrap().count();
+    let files = std::fs::read_dir(house.data().join("spool"))
+        .unwrap()
+        .count();
     assert_eq!(files, 0, "nothing stays on the disk");
 }
 
@@ -196,7 +220,10 @@ fn without_a_spool_and_with_a_full_one_the_door_refuses_and_says_when_to_come_ag
     server.die();
     let mut producer = Producer::new();
     let refused = producer.push(&house, 10).expect("an answer");
-    assert_eq!((&refused["accepted"], &refused["first_rejected"]), (&json!(0), &json!(0)));
+    assert_eq!(
+        (&refused["accepted"], &refused["first_rejected"]),
+        (&json!(0), &json!(0))
+    );
     assert!(refused["retry_after_ms"].as_u64() > Some(0), "{refused}");
     house.kill();
 
@@ -224,11 +251,19 @@ fn a_full_disk_under_the_spool_is_a_refusal_and_never_a_false_accept() {
     // Its spool is a small file system that only the daemon sees.
     let folder = house.data().join("spool");
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::set_permissions(house.data(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(
+        house.data(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
     let mount = "mount -t tmpfs -o size=256k none \"$1\"; shift; exec \"$@\"";
     let folder_name = folder.display().to_string();
     house.wrap(&["unshare", "-m", "sh", "-c", mount, "sh", &folder_name]);
-    house.on(&server.url()).set("ingest.spool=64MiB").set("redis.timeout=1s").start();
+    house
+        .on(&server.url())
+        .set("ingest.spool=64MiB")
+        .set("redis.timeout=1s")
+        .start();
     house.wait_healthy();
     server.die();
     let mut producer = Producer::new();
@@ -353,7 +388,12 @@ struct Pair {
 impl Pair {
     fn start() -> Self {
         let (port, other) = (free_port(), free_port());
-        let fast = ["--repl-diskless-sync-delay", "0", "--appendfsync", "everysec"];
+        let fast = [
+            "--repl-diskless-sync-delay",
+            "0",
+            "--appendfsync",
+            "everysec",
+        ];
         let mut args = vec!["--port", &port];
         args.extend(fast);
         let master = ForeignRedis::start(&args);
@@ -393,7 +433,10 @@ fn hole_12_what_was_accepted_under_replica_survives_the_loss_of_the_master() {
     let mut pair = Pair::start();
     let mut house = House::new(QUIET);
     house.on(&format!("redis://127.0.0.1:{}", pair.address.port));
-    house.set("redis.durability=replica").set("redis.timeout=1s").set("redis.durability_timeout=500ms");
+    house
+        .set("redis.durability=replica")
+        .set("redis.timeout=1s")
+        .set("redis.durability_timeout=500ms");
     house.start();
     house.wait_healthy();
     assert_eq!(house.json(&["status"])["redis"]["durability"], "replica");
@@ -403,12 +446,26 @@ fn hole_12_what_was_accepted_under_replica_survives_the_loss_of_the_master() {
     signal(pair.replica.pid(), "STOP");
     let before = producer.accepted;
     let refused = producer.push(&house, 100).expect("an answer");
-    assert_eq!((&refused["accepted"], &refused["rejected"]), (&json!(0), &json!(100)), "{refused}");
-    assert!(refused["reason"].as_str().unwrap().contains("no replica has confirmed"), "{refused}");
+    assert_eq!(
+        (&refused["accepted"], &refused["rejected"]),
+        (&json!(0), &json!(100)),
+        "{refused}"
+    );
+    assert!(
+        refused["reason"]
+            .as_str()
+            .unwrap()
+            .contains("no replica has confirmed"),
+        "{refused}"
+    );
     assert!(refused["retry_after_ms"].as_u64() > Some(0), "{refused}");
     // Sent again it is known by its ids, and still not accepted.
     let again = producer.push(&house, 100).expect("an answer");
-    assert_eq!((&again["accepted"], producer.accepted), (&json!(0), before), "{again}");
+    assert_eq!(
+        (&again["accepted"], producer.accepted),
+        (&json!(0), before),
+        "{again}"
+    );
     pair.fail_over();
     // Alone, the new master accepts nothing under `replica`: it needs one of its own.
     let third = ForeignRedis::start(&["--replicaof", "127.0.0.1", &pair.other]);
@@ -435,6 +492,11 @@ fn hole_12_what_memory_loses_with_the_master_is_gone_as_a_whole_and_seen_by_its_
     pair.link.cut();
     producer.accept(&house, 500);
     house.settled();
+    // The daemon's own note of how far the stream was; it is at most a second old.
+    wait_for("the mark to follow", || {
+        let mark = std::fs::read_to_string(house.data().join("epoch")).ok()?;
+        mark.contains(" 1500 ").then_some(())
+    });
     pair.fail_over();
     house.wait_healthy();
     // A consistent prefix: acknowledgements, effects and ledger went together, and the daemon says that ids may come again.
@@ -476,7 +538,10 @@ fn a_server_that_cannot_keep_what_is_asked_for_ends_the_start_with_what_to_do() 
     let mut house = House::new(QUIET);
     house.set("redis.durability=aof").start();
     house.wait_healthy();
-    assert_eq!(house.redis(&["CONFIG", "GET", "appendfsync"]), "appendfsync\nalways");
+    assert_eq!(
+        house.redis(&["CONFIG", "GET", "appendfsync"]),
+        "appendfsync\nalways"
+    );
     let mut producer = Producer::new();
     producer.accept(&house, 200);
     exact(&house, 200);

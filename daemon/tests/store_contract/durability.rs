@@ -16,7 +16,8 @@ use crate::support::server::RedisServer;
 const SHORT: Duration = Duration::from_millis(50);
 
 fn open(server: &RedisServer, class: Durability, limit: Duration) -> Arc<dyn Admin> {
-    let address = Address::parse(&server.url(), Login::default(), DEADLINE, None).expect("a socket");
+    let address =
+        Address::parse(&server.url(), Login::default(), DEADLINE, None).expect("a socket");
     RedisStore::new(address, Arc::new(counting()))
         .durable(class, limit)
         .admin()
@@ -53,7 +54,8 @@ async fn pair() -> (RedisServer, RedisServer) {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = free.local_addr().expect("its number").port().to_string();
     drop(free);
-    let master = RedisServer::start_with(&["--port", &port, "--repl-diskless-sync-delay", "0"]).await;
+    let master =
+        RedisServer::start_with(&["--port", &port, "--repl-diskless-sync-delay", "0"]).await;
     let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]).await;
     until("the replica", || {
         replica
@@ -70,8 +72,15 @@ async fn hole_12_nothing_is_accepted_that_no_replica_has_and_no_retry_changes_th
     let admin = open(&master, Durability::Replica, DEADLINE);
     admin.prepare().await.expect("prepare");
     let added = admin.admit(&one(0), true).await;
-    assert!(matches!(added.as_deref(), Ok([Admitted::Added(_)])), "{added:?}");
-    assert_eq!(replica.redis_cli(&["XLEN", SOURCE]), "1", "before the answer");
+    assert!(
+        matches!(added.as_deref(), Ok([Admitted::Added(_)])),
+        "{added:?}"
+    );
+    assert_eq!(
+        replica.redis_cli(&["XLEN", SOURCE]),
+        "1",
+        "before the answer"
+    );
 
     // The replica stands still: it is connected, and confirms nothing.
     let stop = |signal: &str| {
@@ -91,12 +100,18 @@ async fn hole_12_nothing_is_accepted_that_no_replica_has_and_no_retry_changes_th
     let place = pipelined::store::SpoolPlace { life: 1, first: 1 };
     for _ in 0..2 {
         let answer = other.admit_spooled(place, &one(2)).await;
-        assert!(matches!(answer, Err(StoreError::NotDurable(_))), "{answer:?}");
+        assert!(
+            matches!(answer, Err(StoreError::NotDurable(_))),
+            "{answer:?}"
+        );
     }
 
     stop("-CONT");
     let known = admin.admit(&one(1), true).await;
-    assert!(matches!(known.as_deref(), Ok([Admitted::Duplicate(_)])), "{known:?}");
+    assert!(
+        matches!(known.as_deref(), Ok([Admitted::Duplicate(_)])),
+        "{known:?}"
+    );
     assert_eq!(replica.redis_cli(&["XLEN", SOURCE]), "3");
 }
 
@@ -130,7 +145,10 @@ async fn without_waitaof_only_always_lets_an_event_be_accepted() {
     not_durable(&admin.admit(&one(1), true).await, "everysec");
     server.redis_cli(&["CONFIG", "SET", "appendfsync", "always"]);
     let known = admin.admit(&one(1), true).await;
-    assert!(matches!(known.as_deref(), Ok([Admitted::Duplicate(_)])), "{known:?}");
+    assert!(
+        matches!(known.as_deref(), Ok([Admitted::Duplicate(_)])),
+        "{known:?}"
+    );
     server.redis_cli(&["CONFIG", "SET", "appendonly", "no"]);
     not_durable(&admin.admit(&one(2), true).await, "appendonly is off");
 }
@@ -140,20 +158,33 @@ async fn preflight_refuses_a_server_that_cannot_tell_and_says_what_to_do() {
     async fn said(server: &RedisServer, class: Durability) -> Result<Vec<String>, String> {
         let client = pipelined::store::redis::Client::open(server.url()).expect("a client");
         let server = preflight::ask_once(&client, class).await;
-        server.map(|s| s.warnings).map_err(|refusal| refusal.to_string())
+        server
+            .map(|s| s.warnings)
+            .map_err(|refusal| refusal.to_string())
     }
     let server = RedisServer::start().await;
     let off = said(&server, Durability::Aof).await.expect_err("no log");
-    assert!(off.contains("appendonly is off") && off.contains("CONFIG SET appendonly yes"), "{off}");
-    let alone = said(&server, Durability::Replica).await.expect("a replica may come");
-    assert!(alone.iter().any(|w| w.contains("no replica is connected")), "{alone:?}");
+    assert!(
+        off.contains("appendonly is off") && off.contains("CONFIG SET appendonly yes"),
+        "{off}"
+    );
+    let alone = said(&server, Durability::Replica)
+        .await
+        .expect("a replica may come");
+    assert!(
+        alone.iter().any(|w| w.contains("no replica is connected")),
+        "{alone:?}"
+    );
     server.redis_cli(&["CONFIG", "SET", "appendonly", "yes"]);
     if has_waitaof(&server) {
         said(&server, Durability::Aof).await.expect("WAITAOF");
         return;
     }
     let lazy = said(&server, Durability::Aof).await.expect_err("everysec");
-    assert!(lazy.contains("appendfsync is everysec") && lazy.contains("CONFIG SET appendfsync always"), "{lazy}");
+    assert!(
+        lazy.contains("appendfsync is everysec") && lazy.contains("CONFIG SET appendfsync always"),
+        "{lazy}"
+    );
     server.redis_cli(&["CONFIG", "SET", "appendfsync", "always"]);
     said(&server, Durability::Aof).await.expect("always");
     server.redis_cli(&["ACL", "SETUSER", "default", "-config"]);
@@ -168,7 +199,9 @@ fn has_waitaof(server: &RedisServer) -> bool {
 #[tokio::test]
 async fn with_waitaof_an_event_is_accepted_once_it_is_on_the_disk() {
     let Ok(program) = std::env::var("PIPELINED_WAITAOF_SERVER") else {
-        eprintln!("left out: with_waitaof_an_event_is_accepted_once_it_is_on_the_disk (set PIPELINED_WAITAOF_SERVER)");
+        eprintln!(
+            "left out: with_waitaof_an_event_is_accepted_once_it_is_on_the_disk (set PIPELINED_WAITAOF_SERVER)"
+        );
         return;
     };
     let options = ["--appendonly", "yes", "--appendfsync", "everysec"];
@@ -176,7 +209,10 @@ async fn with_waitaof_an_event_is_accepted_once_it_is_on_the_disk() {
     assert!(has_waitaof(&server), "{program} has no WAITAOF");
     let admin = open(&server, Durability::Aof, DEADLINE);
     admin.prepare().await.expect("prepare");
-    admin.admit(&one(0), true).await.expect("within two seconds");
+    admin
+        .admit(&one(0), true)
+        .await
+        .expect("within two seconds");
     // With `no` nothing is ever forced to the disk by itself.
     server.redis_cli(&["CONFIG", "SET", "appendfsync", "no"]);
     let hasty = open(&server, Durability::Aof, SHORT);
@@ -184,7 +220,10 @@ async fn with_waitaof_an_event_is_accepted_once_it_is_on_the_disk() {
     not_durable(&hasty.admit(&one(1), true).await, "not forced to the disk");
     server.redis_cli(&["CONFIG", "SET", "appendfsync", "always"]);
     let known = admin.admit(&one(1), true).await;
-    assert!(matches!(known.as_deref(), Ok([Admitted::Duplicate(_)])), "{known:?}");
+    assert!(
+        matches!(known.as_deref(), Ok([Admitted::Duplicate(_)])),
+        "{known:?}"
+    );
     server.redis_cli(&["CONFIG", "SET", "appendonly", "no"]);
     not_durable(&admin.admit(&one(2), true).await, "appendonly");
 }

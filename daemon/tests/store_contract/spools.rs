@@ -58,7 +58,10 @@ pub(crate) async fn a_batch_of_a_spool_whose_answer_was_lost_is_known(backend: &
     let bench = Bench::new(backend, without_window()).await;
     // So that the server knows the script.
     let admin = &bench.admin;
-    admin.admit_spooled(at(1), &events(0..1)).await.expect("one");
+    admin
+        .admit_spooled(at(1), &events(0..1))
+        .await
+        .expect("one");
     assert!(bench.meddler.lose_reply().await);
     let lost = admin.admit_spooled(at(2), &events(1..9)).await;
     assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
@@ -75,7 +78,10 @@ pub(crate) async fn a_spools_events_are_checked_by_their_ids(backend: &dyn Backe
     admin.admit(&events(0..3), true).await.expect("admit");
     let answers = admin.admit_spooled(at(1), &events(0..5)).await;
     assert_eq!(counts(&answers.expect("spool")), (2, 3, 0));
-    assert_eq!(bench.ledger().await, "accepted 8, deduplicated 3, undelivered 5");
+    assert_eq!(
+        bench.ledger().await,
+        "accepted 8, deduplicated 3, undelivered 5"
+    );
     let all = admin.peek(0, EntryId::MIN, 100).await.expect("peek");
     assert_eq!(all.len(), 5);
 }
@@ -85,12 +91,18 @@ pub(crate) async fn spools_do_not_know_each_other_and_go_back_with_the_store(
 ) {
     let bench = Bench::new(backend, without_window()).await;
     let admin = &bench.admin;
-    admin.admit_spooled(at(1), &events(0..5)).await.expect("one");
+    admin
+        .admit_spooled(at(1), &events(0..5))
+        .await
+        .expect("one");
     let other = SpoolPlace { life: 8, first: 1 };
     let answers = admin.admit_spooled(other, &events(5..7)).await;
     assert_eq!(counts(&answers.expect("other")), (2, 0, 0));
     assert!(bench.meddler.remember().await);
-    admin.admit_spooled(at(6), &events(7..9)).await.expect("two");
+    admin
+        .admit_spooled(at(6), &events(7..9))
+        .await
+        .expect("two");
     bench.meddler.roll_back().await;
     let mut position = admin.spool_position(7).await;
     // The first question may meet the connection to the server that died.

@@ -1,4 +1,4 @@
-//! What is allowed but probably not meant; each lint says what it costs.
+//! What is allowed but probably not meant, each lint says what it costs; and what each key allows and all together do not.
 
 use std::time::Duration;
 
@@ -168,7 +168,8 @@ impl Lint<'_, '_, '_> {
         let has_ids = !config.event.id.is_empty() && !config.event.dedupe_window.is_zero();
         if redis.durability != Durability::Memory && !has_ids {
             let what = "redis.durability asks producers to send again what has not survived in time, and dedupe is off: it is counted twice then";
-            let hint = "name the field with the id in event.id, and give event.dedupe.window a time";
+            let hint =
+                "name the field with the id in event.id, and give event.dedupe.window a time";
             self.report.warning(place, what, Some(hint));
         }
         if let (Durability::Memory, Some((_, place))) = (
@@ -182,7 +183,8 @@ impl Lint<'_, '_, '_> {
             && redis.append_fsync != "always"
             && let Some((_, place)) = self.walked.values.get("redis.append_fsync")
         {
-            let what = "`redis.append_fsync` has no effect: redis.durability = \"aof\" makes it always";
+            let what =
+                "`redis.append_fsync` has no effect: redis.durability = \"aof\" makes it always";
             self.report.warning(*place, what, Some("leave it out"));
         }
     }

@@ -7,8 +7,8 @@ use super::*;
 use crate::operators::testing::event;
 use crate::record::{EntryId, Record};
 use crate::store::{
-    Admitted, Aggregates, ConsumerDepth, DeadRow, Depth, EpochSeen, Fate, Mended, PendingPage, PendingQuery,
-    PendingRow, Result, Server, SpoolPlace, StreamMark, Swept,
+    Admitted, Aggregates, ConsumerDepth, DeadRow, Depth, EpochSeen, Fate, Mended, PendingPage,
+    PendingQuery, PendingRow, Result, Server, SpoolPlace, StreamMark, Swept,
 };
 
 /// A store that only takes events, as well or badly as it is told.

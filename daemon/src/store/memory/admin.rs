@@ -13,8 +13,8 @@ use crate::effect::Effects;
 use crate::record::{EntryId, Fields, Record, event_id};
 use crate::store::{
     Admin, Admission, Admitted, Aggregates, Code, Commit, ConsumerDepth, DeadLetter, DeadRow,
-    Depth, EpochSeen, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result, Server,
-    Settle, SpoolPlace, StageLayout, StoreError, StreamMark, Swept,
+    Depth, EpochSeen, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result,
+    Server, Settle, SpoolPlace, StageLayout, StoreError, StreamMark, Swept,
 };
 
 impl Memory {
@@ -294,7 +294,10 @@ impl Admin for Memory {
         let answer = self
             .shared
             .change(|state, now| admit::admit_spooled(state, &self.layout, place, events, now))?;
-        if self.shared.look(|inside, _| std::mem::take(&mut inside.loses_reply)) {
+        if self
+            .shared
+            .look(|inside, _| std::mem::take(&mut inside.loses_reply))
+        {
             return Err(StoreError::Unavailable("the answer was lost".to_owned()));
         }
         Ok(answer)

@@ -35,8 +35,7 @@ pub(super) fn look(
             return false;
         };
         let is_whole = added == stream.entries.len() as u64;
-        (is_whole && *first > id)
-            || (*first < id && stream.max_deleted() < id)
+        (is_whole && *first > id) || (*first < id && stream.max_deleted() < id)
     };
     let stored = state.epoch.clone();
     let number = |mark: Option<&StreamMark>| mark.map_or(0, StreamMark::number);

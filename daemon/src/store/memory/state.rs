@@ -9,7 +9,9 @@ use bytes::Bytes;
 use super::stream::{Group, Stream};
 use super::window::{Generations, Settled};
 use crate::record::{EntryId, Fields};
-use crate::store::{Batch, DeadRow, Delivered, Layout, Result, StageLayout, StoreError, StreamMark};
+use crate::store::{
+    Batch, DeadRow, Delivered, Layout, Result, StageLayout, StoreError, StreamMark,
+};
 
 /// The whole store.
 #[derive(Debug, Clone, Default)]

@@ -21,8 +21,8 @@ use crate::effect::Effects;
 use crate::record::{EntryId, Fields, Record, event_id};
 use crate::store::{
     Admin, Admission, Admitted, Aggregates, Code, Commit, ConsumerDepth, DeadLetter, DeadRow,
-    Depth, EpochSeen, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result, Server,
-    Settle, SpoolPlace, StoreError, StreamMark, Swept,
+    Depth, EpochSeen, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result,
+    Server, Settle, SpoolPlace, StoreError, StreamMark, Swept,
 };
 
 /// Idle connections kept; more are opened when needed and closed after use. Four: sampler, janitor, a door, a person.

@@ -176,9 +176,8 @@ async fn can_keep(
                 Ok(settings) => settings,
                 Err(Refusal::Permission { said }) => {
                     let hint = "allow it: ACL SETUSER NAME +config|get";
-                    let why = format!(
-                        "it has no WAITAOF, and its appendfsync cannot be read: {said}"
-                    );
+                    let why =
+                        format!("it has no WAITAOF, and its appendfsync cannot be read: {said}");
                     return Err(cannot(why, hint));
                 }
                 Err(other) => return Err(other),

@@ -85,7 +85,11 @@ impl Survival {
             let reply = connection.call(self.limit).await?;
             let mut counts = reply.items().map_err(bad)?.into_iter();
             let n = counts.next().unwrap_or(Reply::Nil).int().map_err(bad)?;
-            return enough(n, "the append-only file was not forced to the disk", self.limit);
+            return enough(
+                n,
+                "the append-only file was not forced to the disk",
+                self.limit,
+            );
         }
         // With `always` the answer to the script itself came after the fsync, if it was so when the script ran.
         connection
@@ -111,7 +115,9 @@ pub(super) fn unsafe_setting(settings: &[String]) -> Option<String> {
             "this server has no WAITAOF and appendfsync is {other}; only always tells when events are on the disk"
         )),
         (Some(_), _) => Some("appendonly is off, so nothing is on the disk".to_owned()),
-        (None, _) => Some("the server does not tell its settings of the append-only file".to_owned()),
+        (None, _) => {
+            Some("the server does not tell its settings of the append-only file".to_owned())
+        }
     }
 }
 
@@ -156,8 +162,14 @@ mod tests {
         let table = [
             (vec!["appendonly", "yes", "appendfsync", "always"], None),
             (vec!["appendfsync", "always", "appendonly", "yes"], None),
-            (vec!["appendonly", "yes", "appendfsync", "everysec"], Some("everysec")),
-            (vec!["appendonly", "no", "appendfsync", "always"], Some("appendonly is off")),
+            (
+                vec!["appendonly", "yes", "appendfsync", "everysec"],
+                Some("everysec"),
+            ),
+            (
+                vec!["appendonly", "no", "appendfsync", "always"],
+                Some("appendonly is off"),
+            ),
             (vec!["appendfsync", "always"], Some("does not tell")),
             (vec![], Some("does not tell")),
         ];
