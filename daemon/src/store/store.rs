@@ -298,6 +298,9 @@ pub struct Lease {
     pub epoch: u64,
     /// The last applied entry: reading goes on after it.
     pub position: EntryId,
+    /// Owners before this one, one after the other, that did not give the lease up and did not get past this position:
+    /// 1 = the last one ended without a word, more = what comes next may be what ends them. 0 = it was given up.
+    pub lives: u32,
 }
 
 /// One commit of an owner.
@@ -340,6 +343,17 @@ pub struct Renewed {
     pub n_parked: u64,
     /// Parked entries that are due by the store's account, at most 100: an operator may have released them.
     pub due: Vec<EntryId>,
+    /// Who asks for the stage: it is given up for them.
+    pub asked_by: Option<String>,
+}
+
+/// Why the lease of a stage is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// So that the owned stages are spread over the daemons. Not heard where a person gave the stage to its holder.
+    Balance,
+    /// A person wants it here; from then on nobody asks for it to balance, as long as it stays here.
+    Take,
 }
 
 /// The one owner of an owned stage, or somebody who waits to be it; over its own connection (semantics.md section 7).
@@ -348,6 +362,10 @@ pub trait Owner: Send {
     /// Takes the lease if it is free, has run out, or is this owner's own (of a life before). Not cancel-safe: a dropped
     /// one may have happened; the lease runs out.
     async fn acquire(&mut self, ttl: Duration) -> Result<Acquired>;
+
+    /// Asks its holder to give it up for this one; the wish is heard at the next renewal within `ttl`, and the lease then
+    /// kept for who asked for a second. `false` = it will not be given up: a person gave it to its holder.
+    async fn ask(&mut self, wish: Wish, ttl: Duration) -> Result<bool>;
 
     /// Renews it; `None` = it is lost.
     async fn renew(&mut self, epoch: u64, ttl: Duration) -> Result<Option<Renewed>>;

@@ -17,6 +17,7 @@ mod access_log;
 mod bad_start;
 mod console;
 mod control;
+mod daemons;
 mod first_run;
 mod foreign_redis;
 mod full;

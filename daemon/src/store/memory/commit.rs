@@ -54,6 +54,17 @@ pub(super) fn commit_by(
     now: u64,
 ) -> Result<Committed> {
     check(state, stage, commit)?;
+    if by == By::Group
+        && state
+            .owned
+            .get(&stage.name)
+            .is_some_and(|owned| owned.position.is_some())
+    {
+        return Err(StoreError::Broken(format!(
+            "stage \"{}\" is worked by one owner in another daemon; give every daemon the same delivery",
+            stage.name
+        )));
+    }
     let mut step = Step {
         state,
         layout,

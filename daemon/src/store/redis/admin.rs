@@ -813,12 +813,15 @@ impl Admin for RedisAdmin {
                 COUNTED_MAX.to_string(),
                 is_source,
             ];
-            for stage in layout.stages.iter().filter(|s| s.stream == stream) {
-                args.extend([stage.name.clone(), stage.group.clone()]);
+            let ledger = layout.key("ledger");
+            let mut keys = vec![stream, &ledger];
+            for (stage, its) in layout.stages.iter().zip(&self.keys) {
+                if stage.stream == stream {
+                    args.extend([stage.name.clone(), stage.group.clone()]);
+                    keys.push(&its.position);
+                }
             }
-            let reply = self
-                .script(&scripts::JANITOR, &[stream, &layout.key("ledger")], &args)
-                .await?;
+            let reply = self.script(&scripts::JANITOR, &keys, &args).await?;
             let mut counts = reply.items().map_err(bad)?.into_iter();
             swept.trimmed += counts.next().map_or(Ok(0), count)?;
             swept.lost_unread += counts.next().map_or(Ok(0), count)?;

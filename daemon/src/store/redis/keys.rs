@@ -53,9 +53,10 @@ impl Keys {
             &self.settled,
             &self.dead,
             &self.output,
+            &self.position,
         ];
         if self.is_owned {
-            keys.extend([self.position.as_str(), &self.lease, &self.parked]);
+            keys.extend([self.lease.as_str(), &self.parked]);
         }
         keys
     }

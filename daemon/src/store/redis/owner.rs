@@ -15,7 +15,7 @@ use super::scripts;
 use crate::record::{EntryId, Record};
 use crate::store::{
     Acquired, Batch, Commit, Committed, Delivered, Lease, OwnedCommit, OwnedDone, Owner, Reader,
-    Renewed, Result, StoreError,
+    Renewed, Result, StoreError, Wish,
 };
 
 /// Parked entries fetched by one script.
@@ -112,6 +112,7 @@ impl Owner for RedisOwner {
             "leased" => Acquired::Leased(Lease {
                 epoch: number(next())?,
                 position: id_of(next())?,
+                lives: u32::try_from(number(next())?).unwrap_or(u32::MAX),
             }),
             "held" => Acquired::Held {
                 by: word(Some(next()))?,
@@ -119,6 +120,15 @@ impl Owner for RedisOwner {
             },
             other => return Err(bad(format!("own_lease.lua answered \"{other}\""))),
         })
+    }
+
+    async fn ask(&mut self, wish: Wish, ttl: Duration) -> Result<bool> {
+        let mode = match wish {
+            Wish::Balance => "ask",
+            Wish::Take => "take",
+        };
+        let words = lease(&mut self.0, mode, 0, ttl).await?;
+        Ok(word(words.into_iter().next())? == "ok")
     }
 
     async fn renew(&mut self, epoch: u64, ttl: Duration) -> Result<Option<Renewed>> {
@@ -131,11 +141,13 @@ impl Owner for RedisOwner {
             _ => None,
         };
         let n_parked = number(words.next().unwrap_or(Reply::Nil))?;
+        let asked_by = Some(word(words.next())?).filter(|name| !name.is_empty());
         let due = words.map(id_of).collect::<Result<_>>()?;
         Ok(Some(Renewed {
             position,
             n_parked,
             due,
+            asked_by,
         }))
     }
 

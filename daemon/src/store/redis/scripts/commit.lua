@@ -2,7 +2,7 @@
 --
 -- KEYS  1 input stream  2 ledger  3 counts  4 sessions:0  5 sessions:1  6 seen:0  7 seen:1  8 retry  9 settled  10 dead
 --       11 output stream (the input stream again where there is none)
---       owned stages only: 12 position  13 lease  14 parked
+--       12 position (in shared stages: must not exist)    owned stages only: 13 lease  14 parked
 -- ARGV  1 group  2 consumer  3 stage  4 flags: r repeated, d id window on, o has an output
 --       5 readers of the output  6 session_keep ms  7 window ms  8 max ids
 --       9 msgpack { ids, kinds, event ids | 0, counts {field, delta, ...}, sessions {field, delta, ...},
@@ -48,6 +48,8 @@ if mode then
   wrong = check_types({POSITION, 'string', LEASE, 'hash', PARKED, 'zset'})
   if wrong then return wrong end
   n_parked = call('ZCARD', PARKED)
+elseif call('EXISTS', POSITION) == 1 then
+  return redis.error_reply('BROKEN stage "' .. stage .. '" is worked by one owner in another daemon; give every daemon the same delivery')
 end
 if mode == 'w' or mode == 'p' then
   local lease = call('HMGET', LEASE, 'owner', 'epoch')
