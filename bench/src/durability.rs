@@ -189,7 +189,7 @@ impl Door {
             n_accepted: 0,
         };
         door.lines.read_line(&mut String::new())?;
-        let opened = door.call("ingest.open", json!({"name": "bench"}))?;
+        let opened = door.call("ingest.open", &json!({"name": "bench"}))?;
         door.session = opened["session"].clone();
         Ok(door)
     }
@@ -207,14 +207,17 @@ impl Door {
             .collect();
         let session = self.session.clone();
         let begun = Instant::now();
-        let pushed = self.call("ingest.push", json!({"session": session, "events": events}))?;
+        let pushed = self.call(
+            "ingest.push",
+            &json!({"session": session, "events": events}),
+        )?;
         let took = begun.elapsed();
         ensure!(pushed["accepted"] == n, "not accepted: {pushed}");
         self.n_accepted += n;
         Ok(took)
     }
 
-    fn call(&mut self, method: &str, params: Value) -> Result<Value> {
+    fn call(&mut self, method: &str, params: &Value) -> Result<Value> {
         self.n_calls += 1;
         let id = self.n_calls;
         let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});

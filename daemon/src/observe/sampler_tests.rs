@@ -131,6 +131,9 @@ impl Admin for Fake {
     async fn admit_spooled(&self, _: SpoolPlace, _: &[Admission]) -> Result<Vec<Option<Admitted>>> {
         not_here()
     }
+    async fn survive(&self) -> Result<()> {
+        not_here()
+    }
     async fn spool_position(&self, _: u64) -> Result<u64> {
         not_here()
     }

@@ -44,6 +44,8 @@ struct Cursor {
     expected: u64,
     /// Number of the last event that the store has of this life; `None` = it is to be asked.
     position: Option<u64>,
+    /// Number of the last event of this file that was read; 0 = none.
+    read: u64,
     /// Events passed that cannot be read.
     n_lost: u64,
 }
@@ -121,6 +123,7 @@ impl Drain {
                 at: 0,
                 expected: segment.first,
                 position: None,
+                read: 0,
                 n_lost: 0,
             },
         };
@@ -151,6 +154,7 @@ impl Drain {
             at: page.at,
             expected: page.next,
             position: Some(position.max(page.next - 1)),
+            read: page.next - 1,
             n_lost: cursor.n_lost + n_lost,
             ..cursor
         });
@@ -177,6 +181,16 @@ impl Drain {
     /// All that can be read of the first file is in the store.
     async fn finish(&mut self, segment: &Segment, cursor: Cursor) -> Result<bool, Stop> {
         let n_lost = cursor.n_lost + (segment.next - cursor.expected);
+        if segment.next > segment.first {
+            // Only now the events may leave the disk. One wait for all of them: a server that forces its log to the disk once
+            // a second would take a second for each batch.
+            self.admin.survive().await?;
+            let position = self.admin.spool_position(segment.format.life).await?;
+            if position < cursor.read {
+                // Another server, or an earlier instant: the cursor is gone, so the file is begun again.
+                return Ok(true);
+            }
+        }
         if segment.next > cursor.expected {
             self.spool.advance(segment, segment.next, segment.next, &[]);
         }

@@ -450,12 +450,16 @@ pub trait Admin: Send + Sync {
     async fn admit(&self, events: &[Admission], checked: bool) -> Result<Vec<Admitted>>;
 
     /// Adds events of a door's spool, as [`Admin::admit`] does with known ids checked, and in the same step writes down that
-    /// the spool is in up to the last of them. `None` = an earlier call has added it, whose answer was lost.
+    /// the spool is in up to the last of them. `None` = an earlier call has added it, whose answer was lost. It does not
+    /// wait for `redis.durability`: the spool keeps the events until [`Admin::survive`] has.
     async fn admit_spooled(
         &self,
         place: SpoolPlace,
         events: &[Admission],
     ) -> Result<Vec<Option<Admitted>>>;
+
+    /// Waits until everything that is in has survived what `redis.durability` asks for.
+    async fn survive(&self) -> Result<()>;
 
     /// Number of the last event of this life of a spool that is in; 0 = none.
     async fn spool_position(&self, life: u64) -> Result<u64>;

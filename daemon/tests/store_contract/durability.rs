@@ -98,11 +98,13 @@ async fn hole_12_nothing_is_accepted_that_no_replica_has_and_no_retry_changes_th
     let other = open(&master, Durability::Replica, SHORT);
     not_durable(&other.admit(&one(1), true).await, "no replica");
     let place = pipelined::store::SpoolPlace { life: 1, first: 1 };
-    for _ in 0..2 {
-        let answer = other.admit_spooled(place, &one(2)).await;
+    let spooled = other.admit_spooled(place, &one(2)).await;
+    assert!(matches!(spooled.as_deref(), Ok([Some(_)])), "{spooled:?}");
+    for admin in [&other, &hasty] {
+        let answer = admin.survive().await;
         assert!(
             matches!(answer, Err(StoreError::NotDurable(_))),
-            "{answer:?}"
+            "the spool keeps it: {answer:?}"
         );
     }
 
@@ -113,6 +115,7 @@ async fn hole_12_nothing_is_accepted_that_no_replica_has_and_no_retry_changes_th
         "{known:?}"
     );
     assert_eq!(replica.redis_cli(&["XLEN", SOURCE]), "3");
+    assert_eq!(admin.survive().await, Ok(()));
 }
 
 #[tokio::test]

@@ -91,6 +91,9 @@ impl Admin for Door {
     async fn admit_spooled(&self, _: SpoolPlace, _: &[Admission]) -> Result<Vec<Option<Admitted>>> {
         unreachable!("intake does not ask for it")
     }
+    async fn survive(&self) -> Result<()> {
+        unreachable!("intake does not ask for it")
+    }
     async fn spool_position(&self, _: u64) -> Result<u64> {
         unreachable!("intake does not ask for it")
     }

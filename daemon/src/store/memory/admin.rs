@@ -303,6 +303,10 @@ impl Admin for Memory {
         Ok(answer)
     }
 
+    async fn survive(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn spool_position(&self, life: u64) -> Result<u64> {
         Ok(self
             .shared

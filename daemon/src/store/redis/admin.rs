@@ -322,8 +322,8 @@ fn count(reply: Reply) -> Result<u64> {
 }
 
 impl RedisAdmin {
-    /// Runs the door's script and waits until what it did, or found done, has survived what is asked for. The wait is on the
-    /// same connection: it is for everything that the server did before it.
+    /// Runs the door's script and, unless a spool keeps the events, waits until what it did, or found done, has survived what
+    /// is asked for. The wait is on the same connection: it is for everything that the server did before it.
     async fn enter(
         &self,
         events: &[Admission],
@@ -355,7 +355,9 @@ impl RedisAdmin {
         let mut connection = self.take().await?;
         let done = async {
             let reply = scripts::ADMIT.run(&mut connection, &keys, &args).await?;
-            self.survival.wait(&mut connection).await?;
+            if place.is_none() {
+                self.survival.wait(&mut connection).await?;
+            }
             Ok(reply)
         };
         let done = done.await;
@@ -864,6 +866,19 @@ impl Admin for RedisAdmin {
             return Ok(Vec::new());
         }
         self.enter(events, true, Some(place)).await
+    }
+
+    async fn survive(&self) -> Result<()> {
+        let mut connection = self.take().await?;
+        // A write of its own on this connection, whose survival is that of everything before it.
+        let ledger = self.layout.key("ledger");
+        connection.out.words(&["HINCRBY", &ledger, "rejected", "0"]);
+        let done = async {
+            connection.call(Duration::ZERO).await?;
+            self.survival.wait(&mut connection).await
+        };
+        let done = done.await;
+        self.give_back(connection, done)
     }
 
     async fn spool_position(&self, life: u64) -> Result<u64> {
