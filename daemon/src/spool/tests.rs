@@ -240,7 +240,7 @@ fn kills_at_any_moment_while_it_fills_and_drains_lose_and_double_nothing() {
         assert!(in_order, "seed {seed}: doubled or out of order: {got:?}");
         let missing: Vec<u64> = (0..n).filter(|n| got.binary_search(n).is_err()).collect();
         // Only of those without an answer, and each ten of them as a whole.
-        let is_whole = missing.len() % 10 == 0 && missing.len() <= 60;
+        let is_whole = missing.len().is_multiple_of(10) && missing.len() <= 60;
         assert!(is_whole, "seed {seed}: {missing:?}");
     }
 }

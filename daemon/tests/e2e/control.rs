@@ -85,6 +85,10 @@ impl Control {
     }
 
     /// Asks; `None` when the daemon died or refused before it answered.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "calls read better with a document made in place"
+    )]
     pub fn try_call(&mut self, method: &str, params: Value) -> Option<Value> {
         self.n_sent += 1;
         let request =
