@@ -9,6 +9,7 @@
 
 mod console;
 mod daemon;
+mod durability;
 mod events;
 mod host;
 mod latency;
@@ -61,6 +62,8 @@ enum Name {
     Start,
     /// Memory and CPU, idle and loaded.
     Memory,
+    /// What each class of durability costs, and the spool.
+    Durability,
     /// The console: its first frame, its CPU, its memory, and what it writes.
     Console,
 }
@@ -95,6 +98,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             Name::Latency => latency::measure(&mut report, args.quick),
             Name::Start => start::measure(&mut report, args.quick),
             Name::Memory => memory::measure(&mut report, args.quick),
+            Name::Durability => durability::measure(&mut report, args.quick),
             Name::Console => console::measure(&mut report, args.quick),
         };
         // One broken measurement does not hide the others.

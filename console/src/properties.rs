@@ -278,6 +278,8 @@ fn source() -> BoxedStrategy<Source> {
             per_s,
             sent: n,
             rejected: n,
+            accept_ms: per_s,
+            spooled: n,
         })
         .boxed()
 }
@@ -306,6 +308,8 @@ fn status() -> BoxedStrategy<Status> {
                 mode: texts.3.clone(),
                 down_ms: figures.3,
                 error: texts.2,
+                durability: texts.3.clone(),
+                spooled: figures.3.unwrap_or_default(),
             },
             throughput: Throughput {
                 in_per_s: figures.1,

@@ -26,9 +26,12 @@ use crate::logging;
 use crate::lookup::Profiles;
 use crate::observe::{Inputs, Observer};
 use crate::plans::{self, Plans};
-use crate::runtime::{Drained, Handle, Intake, Runtime, SourceHandle, layout, pressure};
+use crate::runtime::{
+    Drained, EpochKeeper, Handle, Intake, Runtime, SourceHandle, layout, pressure,
+};
 use crate::settings::{self, Asked};
 use crate::sources::Generator;
+use crate::spool::{self, Drain, Spool};
 use crate::store::redis::managed::{self, Managed};
 use crate::store::redis::preflight;
 use crate::store::redis::{Address, Client, Login, RedisStore};
@@ -109,13 +112,24 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     };
     let address = address(&config, managed.as_deref())?;
     let layout = Arc::new(layout(&config));
-    let store = Arc::new(RedisStore::new(address.clone(), Arc::clone(&layout)));
+    let store = RedisStore::new(address.clone(), Arc::clone(&layout))
+        .durable(config.redis.durability, config.redis.durability_timeout);
+    let store = Arc::new(store);
     let admin = store.admin();
 
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let refused: Arc<std::sync::Mutex<Option<StoreError>>> = Arc::default();
-    first_look(&address, &admin, &journal, &shutdown, &refused, &mut tasks).await?;
+    let look = Look {
+        client: address.client()?,
+        limit: address.timeout(),
+        shown: address.shown().to_owned(),
+        durability: config.redis.durability,
+        admin: Arc::clone(&admin),
+        journal: journal.clone(),
+    };
+    first_look(look, &shutdown, &refused, &mut tasks).await?;
+    let (spool, spool_writer) = open_spool(&config, &data, &journal).await?;
 
     let profiles = Profiles::new(address.client()?, config.redis.timeout);
     let world = World {
@@ -131,7 +145,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         .instance
         .clone()
         .unwrap_or_else(|| data.instance().to_owned());
-    let sources = source_handles(&config);
+    let sources = source_handles(&config, &spool);
     let runtime = Runtime::start(&config, &layout, &world, &instance, sources);
     let handle = runtime.handle().clone();
 
@@ -154,6 +168,15 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         config.ingest.clone(),
         shed,
     ));
+
+    // Both end with the sampling: after the doors' clients were told that the daemon drains.
+    tasks.spawn(spool_writer.run(sampling.clone()));
+    let drain = Drain::new(spool.clone(), Arc::clone(&admin), under_pressure.clone());
+    tasks.spawn(drain.run(sampling.clone()));
+
+    let mark = data.path().join("epoch");
+    let epochs = EpochKeeper::new(Arc::clone(&admin), journal.clone(), mark, nonce());
+    tasks.spawn(epochs.run(sampling.clone()));
 
     let audit = Audit::open(
         &data.path().join("audit.jsonl"),
@@ -179,6 +202,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         config: Arc::clone(&config),
         layout: Arc::clone(&layout),
         admin: Arc::clone(&admin),
+        spool,
         handle: handle.clone(),
         observer,
         journal: journal.clone(),
@@ -275,20 +299,11 @@ fn address(config: &Config, managed: Option<&Managed>) -> anyhow::Result<Address
 /// Looks at the server before anything is asked of it. A refusal that a person must mend ends the start; a server that is
 /// away is waited for in the background, with the control socket open.
 async fn first_look(
-    address: &Address,
-    admin: &Arc<dyn Admin>,
-    journal: &Journal,
+    look: Look,
     shutdown: &CancellationToken,
     refused: &Arc<std::sync::Mutex<Option<StoreError>>>,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
-    let look = Look {
-        client: address.client()?,
-        limit: address.timeout(),
-        shown: address.shown().to_owned(),
-        admin: Arc::clone(admin),
-        journal: journal.clone(),
-    };
     let deadline = Instant::now() + FIRST_LOOK;
     loop {
         match look.once().await {
@@ -333,6 +348,7 @@ struct Look {
     client: Client,
     limit: Duration,
     shown: String,
+    durability: config::Durability,
     admin: Arc<dyn Admin>,
     journal: Journal,
 }
@@ -347,7 +363,7 @@ impl Look {
             )
         };
         let look = async {
-            let server = preflight::ask_once(&self.client).await?;
+            let server = preflight::ask_once(&self.client, self.durability).await?;
             for warning in &server.warnings {
                 self.journal
                     .tell(Level::Warning, "redis.setup", None, warning);
@@ -381,7 +397,25 @@ impl Look {
     }
 }
 
-fn source_handles(config: &Config) -> Vec<Arc<SourceHandle>> {
+/// Opens the spool, also where the configuration has none: an earlier one may have left events in it.
+async fn open_spool(
+    config: &Config,
+    data: &DataDir,
+    journal: &Journal,
+) -> anyhow::Result<(Spool, spool::Writer)> {
+    let settings = spool::Settings {
+        dir: data.path().join("spool"),
+        limit: config.ingest.spool.unwrap_or(0),
+        life: nonce(),
+    };
+    let (dir, journal) = (settings.dir.clone(), journal.clone());
+    tokio::task::spawn_blocking(move || Spool::open(settings, journal))
+        .await
+        .context("open the spool")?
+        .with_context(|| format!("open the spool {}", dir.display()))
+}
+
+fn source_handles(config: &Config, spool: &Spool) -> Vec<Arc<SourceHandle>> {
     let state = |running: bool| {
         std::sync::Mutex::new(if running {
             ("running", None)
@@ -405,6 +439,7 @@ fn source_handles(config: &Config) -> Vec<Arc<SourceHandle>> {
         name: "ingest".to_owned(),
         kind: "ingest",
         state: state(true),
+        spooled: spool.gauge(),
         ..SourceHandle::default()
     }));
     handles

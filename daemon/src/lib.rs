@@ -22,5 +22,6 @@ pub mod record;
 pub mod runtime;
 pub mod settings;
 pub mod sources;
+pub mod spool;
 pub mod store;
 pub mod world;

@@ -47,7 +47,7 @@ const FLOORS: &[&[&str]] = &[
     &["audit"],
     &["lookup", "operators", "store"],
     &["chaos"],
-    &["sources"],
+    &["sources", "spool"],
     &["world"],
     &["runtime"],
     &["observe", "plans"],

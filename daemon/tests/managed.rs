@@ -723,8 +723,11 @@ async fn a_data_folder_with_a_long_path_works() {
         keys_prefix: String::new(),
         timeout: Duration::from_secs(5),
         max_memory: None,
-        append_fsync: "always".to_owned(),
+        append_fsync: "everysec".to_owned(),
         tls_ca: None,
+        // Which makes it always.
+        durability: config::Durability::Aof,
+        durability_timeout: Duration::from_secs(5),
     };
     let settings = Settings::new(&data, &env, &redis).unwrap();
     assert!(settings.socket.as_os_str().len() <= places::SOCKET_PATH_BYTES_MAX);

@@ -5,6 +5,8 @@ mod support;
 mod store_contract {
     pub(crate) mod commits;
     pub(crate) mod duplicates;
+    mod durability;
+    pub(crate) mod epochs;
     pub(crate) mod harness;
     pub(crate) mod history;
     pub(crate) mod holes;
@@ -20,6 +22,7 @@ mod store_contract {
     pub(crate) mod properties;
     pub(crate) mod recovery;
     pub(crate) mod resets;
+    pub(crate) mod spools;
 }
 
 /// Runs every test of the list on this backend, each on data of its own.
@@ -169,6 +172,16 @@ macro_rules! contract {
             house::peeking_consumes_nothing,
             house::refused_events_are_outside_the_sum,
             house::daemons_know_of_each_other,
+            epochs::hole_13_a_stream_that_only_grows_keeps_its_epoch,
+            epochs::hole_13_a_deleted_stream_begins_a_new_epoch,
+            epochs::hole_13_a_flushed_server_begins_a_new_epoch,
+            epochs::hole_13_a_server_that_went_back_begins_a_new_epoch_whatever_came_since,
+            epochs::hole_13_an_epoch_that_was_rolled_back_never_comes_again,
+            epochs::hole_13_daemons_agree_on_the_epoch,
+            spools::a_spools_events_are_added_once_with_the_window_off,
+            spools::a_batch_of_a_spool_whose_answer_was_lost_is_known,
+            spools::a_spools_events_are_checked_by_their_ids,
+            spools::spools_do_not_know_each_other_and_go_back_with_the_store,
         }
     };
 }

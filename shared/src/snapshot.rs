@@ -117,6 +117,12 @@ pub struct Redis {
     pub down_ms: Option<u64>,
     /// The last error, for a person.
     pub error: Option<String>,
+    /// What an accepted event has survived: `memory`, `replica`, `aof`; empty = a daemon that does not tell.
+    #[serde(default)]
+    pub durability: String,
+    /// Events that wait in this daemon's spool on disk for Redis to come back; they are in no ledger yet.
+    #[serde(default)]
+    pub spooled: u64,
 }
 
 /// Rates of the whole pipeline.
@@ -441,6 +447,12 @@ pub struct Source {
     pub sent: u64,
     /// Refused at the door since start.
     pub rejected: u64,
+    /// How long the store took to accept a batch, the wait for `redis.durability` included; smoothed over about eight.
+    #[serde(default)]
+    pub accept_ms: Option<f64>,
+    /// Events that it took while Redis was away and that wait on this daemon's disk.
+    #[serde(default)]
+    pub spooled: u64,
 }
 
 /// The machine and the process, by sysinfo.

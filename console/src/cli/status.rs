@@ -210,6 +210,10 @@ fn head(status: &Status) -> Text {
     if let Some(error) = &redis.error {
         fields.push(Span(Tone::Bad, error.clone()));
     }
+    if redis.spooled > 0 {
+        let what = format!("{} events wait in the spool", count(redis.spooled));
+        fields.push(Span(Tone::Warn, what));
+    }
     text.labelled("redis", fields);
 
     let flow = &status.throughput;

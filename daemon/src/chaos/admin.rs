@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use super::weather::{Call, Link};
 use crate::record::{EntryId, Record};
 use crate::store::{
-    Admin, Admission, Admitted, Aggregates, ConsumerDepth, DeadRow, Depth, Fate, Mended,
-    PendingPage, PendingQuery, PendingRow, Result, Server, Swept,
+    Admin, Admission, Admitted, Aggregates, ConsumerDepth, DeadRow, Depth, EpochSeen, Fate, Mended,
+    PendingPage, PendingQuery, PendingRow, Result, Server, SpoolPlace, StreamMark, Swept,
 };
 
 /// Everything that is not the hot loop.
@@ -132,6 +132,34 @@ impl Admin for WeatheredAdmin {
             async move { inner.janitor(keep, keep_dead).await }
         };
         self.link.send_twice(call("janitor"), act).await
+    }
+
+    async fn admit_spooled(
+        &self,
+        place: SpoolPlace,
+        events: &[Admission],
+    ) -> Result<Vec<Option<Admitted>>> {
+        let act = || {
+            let (inner, events) = (Arc::clone(&self.inner), events.to_owned());
+            async move { inner.admit_spooled(place, &events).await }
+        };
+        self.link.send_twice(call("admit_spooled"), act).await
+    }
+
+    async fn survive(&self) -> Result<()> {
+        self.link.send(call("survive"), self.inner.survive()).await
+    }
+
+    async fn spool_position(&self, life: u64) -> Result<u64> {
+        self.link
+            .send(call("spool_position"), self.inner.spool_position(life))
+            .await
+    }
+
+    async fn epoch(&self, known: Option<&StreamMark>, fresh: u64) -> Result<EpochSeen> {
+        self.link
+            .send(call("epoch"), self.inner.epoch(known, fresh))
+            .await
     }
 
     async fn retire(&self, stage: usize, consumer: &str) -> Result<u64> {

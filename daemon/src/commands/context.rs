@@ -13,6 +13,7 @@ use crate::journal::Journal;
 use crate::observe::Observer;
 use crate::plans::Plans;
 use crate::runtime::Handle;
+use crate::spool::Spool;
 use crate::store::{Admin, Layout};
 
 /// Cheap to clone; all clones are one.
@@ -26,6 +27,8 @@ pub struct Context {
     pub layout: Arc<Layout>,
     /// The store, beside the hot loop.
     pub admin: Arc<dyn Admin>,
+    /// Where doors put events while the store is away; it takes nothing when it is off.
+    pub spool: Spool,
     /// The running stages and sources.
     pub handle: Handle,
     /// Snapshots, latencies, the ledger as of now.

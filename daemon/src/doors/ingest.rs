@@ -3,23 +3,29 @@
 //! One [`Ingests`] per connection, owned by its lane, so that pushes are taken in the order in which they came. A door
 //! writes each role under its configured field, stamps `_t`, and asks for the id window, so that pushing again after a
 //! lost answer adds nothing twice.
+//!
+//! While the store is away events go to the spool, where there is one ([`crate::spool`]), and as long as anything waits
+//! there, behind it. They are accepted: on the disk, and in the store later, once.
 
 use std::collections::HashMap;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pipectl_shared::rpc::{
     Code, Error, IngestCloseParams, IngestClosed, IngestOpenParams, IngestOpened, IngestPushParams,
     IngestPushed,
 };
 
+use tokio::time::Instant;
+
 use super::admission::admission;
 use super::settle::Settle;
 use crate::commands::Context;
 use crate::plans::words::{quote, store_error};
 use crate::record::{EntryId, FIELD_ORIGIN};
-use crate::runtime::pressure;
-use crate::store::{Admission, Admitted, DeadRow, StoreError};
+use crate::runtime::{SourceHandle, pressure};
+use crate::spool::{Receipt, Spool};
+use crate::store::{Admission, DeadRow, StoreError};
 
 /// Open sessions of one connection.
 const SESSIONS_MAX: usize = 4;
@@ -29,8 +35,6 @@ const CHUNK: usize = 500;
 const CHUNK_BYTES: usize = 512 * 1024;
 /// Longest name of an input.
 const NAME_MAX: usize = 1_024;
-/// Ranges of ids kept for counting dead letters; beyond that the last one grows over what lies between.
-const RANGES_MAX: usize = 100_000;
 /// Dead letters looked at when a session ends.
 const DEAD_LOOKED_MAX: usize = 100_000;
 /// What a client waits under back-pressure.
@@ -49,11 +53,19 @@ pub(super) struct Ingests {
 pub(super) struct Session {
     name: String,
     sums: IngestClosed,
-    /// First and last id of each call that added entries, in order.
-    ranges: Vec<(EntryId, EntryId)>,
-    /// The last id that must settle: added here, or known before and pushed again.
-    last: Option<EntryId>,
+    /// Where its entries are, and the last id that must settle: added here, or known before and pushed again.
+    receipt: Receipt,
+    /// The same of what went through the spool, filled as it drains.
+    spooled: Arc<Mutex<Receipt>>,
+    /// Number in the spool of the last event that is not known to be in the store yet.
+    spooled_to: Option<u64>,
     settle: Option<(EntryId, Settle)>,
+}
+
+/// Why a call of a push was not taken, and when to try again.
+struct Stopped {
+    why: String,
+    wait_ms: u64,
 }
 
 /// Events refused at doors that could not be booked yet, because the store was away. One for the whole process.
@@ -83,8 +95,9 @@ impl Ingests {
         let fresh = Session {
             name: params.name,
             sums: IngestClosed::default(),
-            ranges: Vec::new(),
-            last: None,
+            receipt: Receipt::default(),
+            spooled: Arc::default(),
+            spooled_to: None,
             settle: None,
         };
         self.sessions.insert(session.clone(), fresh);
@@ -194,7 +207,10 @@ impl Session {
         let mut events = events.into_iter().peekable();
         while events.peek().is_some() {
             let stopped = match pressure(context) {
-                Some(why) => Some((why, PRESSURE_WAIT_MS)),
+                Some(why) => Some(Stopped {
+                    why,
+                    wait_ms: PRESSURE_WAIT_MS,
+                }),
                 None => {
                     let mut n_bytes = 0;
                     let mut chunk = Vec::new();
@@ -205,17 +221,18 @@ impl Session {
                         n_bytes += size;
                         chunk.extend(events.next().map(|(admission, _)| admission));
                     }
-                    match context.admin.admit(&chunk, true).await {
-                        Ok(admitted) => {
-                            pushed.accepted += admitted.len() as u64;
-                            pushed.deduplicated += self.note(&admitted);
+                    let n = chunk.len() as u64;
+                    match self.enter(context, chunk).await {
+                        Ok(n_known) => {
+                            pushed.accepted += n;
+                            pushed.deduplicated += n_known;
                             None
                         }
-                        Err(error) => Some((why_not(&error), AWAY_WAIT_MS)),
+                        Err(stopped) => Some(stopped),
                     }
                 }
             };
-            if let Some((why, wait_ms)) = stopped {
+            if let Some(Stopped { why, wait_ms }) = stopped {
                 pushed.rejected = n_all - pushed.accepted;
                 pushed.first_rejected = Some(pushed.accepted);
                 pushed.retry_after_ms = wait_ms;
@@ -229,34 +246,87 @@ impl Session {
         pushed
     }
 
-    /// Remembers ids; returns how many events were known before.
-    fn note(&mut self, admitted: &[Admitted]) -> u64 {
-        let mut n_known = 0;
-        let mut range: Option<(EntryId, EntryId)> = None;
-        for one in admitted {
-            let id = match one {
-                Admitted::Added(id) => {
-                    range = Some((range.map_or(*id, |(first, _)| first), *id));
-                    *id
-                }
-                Admitted::Duplicate(id) => {
-                    n_known += 1;
-                    *id
-                }
-            };
-            self.last = self.last.max(Some(id));
+    /// Takes events into the store, or into the spool; how many of them were known before.
+    async fn enter(&mut self, context: &Context, chunk: Vec<Admission>) -> Result<u64, Stopped> {
+        let spool = &context.spool;
+        if spool.is_open() {
+            return self.keep(spool, chunk).await;
         }
-        let is_full = self.ranges.len() >= RANGES_MAX;
-        match (range, self.ranges.last_mut()) {
-            (Some((_, last)), Some(grown)) if is_full => grown.1 = last,
-            (Some(range), _) => self.ranges.push(range),
-            (None, _) => {}
+        let begun = Instant::now();
+        let error = match context.admin.admit(&chunk, true).await {
+            Ok(admitted) => {
+                if let Some(source) = ingest_source(context) {
+                    source.accepted_in(begun.elapsed());
+                }
+                let n_before = self.receipt.n_known;
+                self.receipt.note(admitted.into_iter());
+                return Ok(self.receipt.n_known - n_before);
+            }
+            Err(error) => error,
+        };
+        // Of a lost answer it is not known whether the events are in. The window knows them when they come out of the
+        // spool; without it they are refused, as ever, and what is sent next goes to the spool.
+        let is_sure = match &error {
+            StoreError::Loading(_) | StoreError::ReadOnly(_) => true,
+            StoreError::Unavailable(_) => {
+                context.layout.dedupe.is_some() && chunk.iter().all(|e| e.event_id.is_some())
+            }
+            // It is there and says no: its producers are to feel it.
+            StoreError::OutOfMemory(_)
+            | StoreError::DiskFull(_)
+            | StoreError::GroupGone(_)
+            | StoreError::Broken(_)
+            | StoreError::Foreign(_)
+            | StoreError::Denied(_)
+            | StoreError::NotDurable(_)
+            | StoreError::Bug(_) => return Err(away(why_not(&error))),
+        };
+        spool.expect_outage();
+        if is_sure && spool.is_on() {
+            return self.keep(spool, chunk).await;
         }
-        n_known
+        Err(away(why_not(&error)))
+    }
+
+    /// Takes events into the spool.
+    async fn keep(&mut self, spool: &Spool, chunk: Vec<Admission>) -> Result<u64, Stopped> {
+        match spool.append(chunk, &self.spooled).await {
+            Ok(last) => {
+                self.spooled_to = Some(last);
+                Ok(0)
+            }
+            Err(refused) => Err(away(format!("redis is away, and {refused}"))),
+        }
+    }
+
+    /// Takes over what is known by now of the events that went through the spool; `false`: some are still in it.
+    async fn drained(&mut self, context: &Context) -> Result<bool, StoreError> {
+        let Some(last) = self.spooled_to else {
+            return Ok(true);
+        };
+        if !context.spool.is_drained(last) {
+            return Ok(false);
+        }
+        let depth = context.admin.depth().await?;
+        let mut stages = context.layout.stages.iter().zip(&depth.stages);
+        let source = stages.find(|(stage, _)| stage.reads_source);
+        let known =
+            std::mem::take(&mut *self.spooled.lock().unwrap_or_else(PoisonError::into_inner));
+        self.receipt.ranges.extend(known.ranges);
+        self.receipt.ranges.sort_unstable();
+        self.sums.deduplicated += known.n_known;
+        // Of a batch whose answer was lost the ids are not known: it lies before the end of the stream as it is now.
+        let end = source.map(|(_, depth)| depth.last_id);
+        self.receipt.last = self.receipt.last.max(known.last).max(end);
+        self.spooled_to = None;
+        Ok(true)
     }
 
     async fn look(&mut self, context: &Context) -> Result<bool, StoreError> {
-        let Some(last) = self.last else {
+        if !self.drained(context).await? {
+            return Ok(false);
+        }
+        let Some(last) = self.receipt.last else {
             return Ok(true);
         };
         let depth = context.admin.depth().await?;
@@ -270,7 +340,7 @@ impl Session {
 
     /// How many of this session's entries are dead letters. Newest first, until before the session's first entry.
     async fn count_dead(&self, context: &Context) -> Result<u64, StoreError> {
-        let Some((first, _)) = self.ranges.first() else {
+        let Some((first, _)) = self.receipt.ranges.first() else {
             return Ok(0);
         };
         let (mut before, mut n_dead, mut n_looked) = (EntryId::MAX, 0, 0);
@@ -295,8 +365,9 @@ impl Session {
         let Some(id) = root(row, source) else {
             return false;
         };
-        let after = self.ranges.partition_point(|(first, _)| *first <= id);
-        after.checked_sub(1).is_some_and(|n| id <= self.ranges[n].1) && row.redriven.is_none()
+        let ranges = &self.receipt.ranges;
+        let after = ranges.partition_point(|(first, _)| *first <= id);
+        after.checked_sub(1).is_some_and(|n| id <= ranges[n].1) && row.redriven.is_none()
     }
 }
 
@@ -335,6 +406,20 @@ fn pressure(context: &Context) -> Option<String> {
     pressure::reason(&snapshot, &context.layout.source, &context.config.ingest)
 }
 
+fn away(why: String) -> Stopped {
+    Stopped {
+        why,
+        wait_ms: AWAY_WAIT_MS,
+    }
+}
+
+fn ingest_source(context: &Context) -> Option<&SourceHandle> {
+    let mut sources = context.handle.sources.iter();
+    sources
+        .find(|source| source.kind == "ingest")
+        .map(AsRef::as_ref)
+}
+
 fn why_not(error: &StoreError) -> String {
     store_error(error.clone()).message
 }
@@ -342,12 +427,7 @@ fn why_not(error: &StoreError) -> String {
 /// Meters, and the ledger's `rejected`: each refused event counts once a push, so an event that is pushed again and
 /// refused again counts again. Whether a client gives up in the end cannot be known here.
 async fn note(context: &Context, owed: &Owed, pushed: &IngestPushed) {
-    if let Some(source) = context
-        .handle
-        .sources
-        .iter()
-        .find(|source| source.kind == "ingest")
-    {
+    if let Some(source) = ingest_source(context) {
         source
             .sent
             .fetch_add(pushed.accepted - pushed.deduplicated, Ordering::Relaxed);
@@ -361,7 +441,8 @@ async fn note(context: &Context, owed: &Owed, pushed: &IngestPushed) {
         *source.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
     let n = owed.0.swap(0, Ordering::Relaxed) + pushed.rejected;
-    if n > 0 && context.admin.book_rejected(n).await.is_err() {
+    // While the spool is open the store is away: each push would wait for it.
+    if n > 0 && (context.spool.is_open() || context.admin.book_rejected(n).await.is_err()) {
         // The store is away, which may be why they were refused: booked with the next push.
         owed.0.fetch_add(n, Ordering::Relaxed);
     }
@@ -379,8 +460,12 @@ mod tests {
         let session = Session {
             name: String::new(),
             sums: IngestClosed::default(),
-            ranges: vec![(id(10), id(12)), (id(20), id(20))],
-            last: None,
+            receipt: Receipt {
+                ranges: vec![(id(10), id(12)), (id(20), id(20))],
+                ..Receipt::default()
+            },
+            spooled: Arc::default(),
+            spooled_to: None,
             settle: None,
         };
         let row = |stream: &str, origin: u64, root: Option<&str>| DeadRow {

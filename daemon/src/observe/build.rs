@@ -115,6 +115,8 @@ fn redis(facts: &Facts) -> Redis {
             .error
             .as_ref()
             .map(|e| text::cut(&e.to_string(), text::LINE)),
+        durability: facts.fixed.durability.to_owned(),
+        spooled: facts.sources.iter().map(|source| source.spooled).sum(),
     }
 }
 

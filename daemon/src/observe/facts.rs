@@ -61,6 +61,8 @@ pub(super) struct Fixed {
     pub(super) redis_url: String,
     /// Whether the daemon started the server itself.
     pub(super) managed: bool,
+    /// What an accepted event has survived.
+    pub(super) durability: &'static str,
     /// The daemon's process id.
     pub(super) pid: u32,
     /// The daemon's version.
@@ -190,6 +192,7 @@ impl Fixed {
         Self {
             pipeline: config.name.clone(),
             redis_url: without_user(&config.redis.url),
+            durability: config.redis.durability.word(),
             managed: config.redis.url == "managed",
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -323,6 +323,14 @@ impl Gather {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .clone();
+                let spooled = source.spooled.load(std::sync::atomic::Ordering::Relaxed);
+                let (state, reason) = if spooled > 0 {
+                    let why = format!("{spooled} events wait in the spool for redis");
+                    ("waiting", Some(why))
+                } else {
+                    (state, reason)
+                };
+                let accept_us = source.accept_us.load(std::sync::atomic::Ordering::Relaxed);
                 snapshot::Source {
                     name: source.name.clone(),
                     kind: source.kind.to_owned(),
@@ -331,6 +339,9 @@ impl Gather {
                     per_s: rate.per_s(at),
                     sent,
                     rejected: source.rejected.load(std::sync::atomic::Ordering::Relaxed),
+                    spooled,
+                    #[expect(clippy::cast_precision_loss, reason = "microseconds, for a person")]
+                    accept_ms: (accept_us > 0).then_some(accept_us as f64 / 1_000.0),
                 }
             })
             .collect()

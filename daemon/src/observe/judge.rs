@@ -74,6 +74,7 @@ fn error_state(error: &StoreError) -> &'static str {
         StoreError::GroupGone(_)
         | StoreError::Broken(_)
         | StoreError::Foreign(_)
+        | StoreError::NotDurable(_)
         | StoreError::Bug(_) => "up",
     }
 }
@@ -242,6 +243,7 @@ pub(super) fn store_reason(error: &StoreError) -> String {
         | StoreError::GroupGone(_)
         | StoreError::Broken(_)
         | StoreError::Foreign(_)
+        | StoreError::NotDurable(_)
         | StoreError::Bug(_) => error_text,
     }
 }

@@ -125,6 +125,18 @@ impl Admin for Fake {
     async fn server(&self) -> Result<Server> {
         Ok(server())
     }
+    async fn epoch(&self, _: Option<&StreamMark>, _: u64) -> Result<EpochSeen> {
+        not_here()
+    }
+    async fn admit_spooled(&self, _: SpoolPlace, _: &[Admission]) -> Result<Vec<Option<Admitted>>> {
+        not_here()
+    }
+    async fn survive(&self) -> Result<()> {
+        not_here()
+    }
+    async fn spool_position(&self, _: u64) -> Result<u64> {
+        not_here()
+    }
     async fn prepare(&self) -> Result<Vec<Mended>> {
         not_here()
     }

@@ -88,6 +88,8 @@ pub(crate) fn config() -> Config {
             password: None,
             keys_prefix: String::new(),
             timeout: Duration::from_secs(1),
+            durability: config::Durability::Memory,
+            durability_timeout: Duration::from_secs(5),
             max_memory: None,
             append_fsync: "everysec".to_owned(),
             tls_ca: None,
@@ -124,6 +126,7 @@ pub(crate) fn config() -> Config {
         ingest: config::Ingest {
             shed_at: 0.85,
             max_lag: 0,
+            spool: None,
         },
         daemon: config::Daemon {
             drain: Duration::from_secs(5),

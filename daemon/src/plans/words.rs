@@ -56,6 +56,7 @@ pub(crate) fn store_error(error: StoreError) -> Error {
         StoreError::Broken(_) | StoreError::Foreign(_) | StoreError::Denied(_) => {
             "a person must mend this; see: pipectl status"
         }
+        StoreError::NotDurable(_) => "send the same again: it counts once; see redis.durability",
         StoreError::Bug(_) => "this is a fault of ours; the log of the daemon says more",
     };
     Error::new(Code::Unavailable, untrusted::escape(&error.to_string())).hint(hint)

@@ -265,8 +265,27 @@ pub struct SourceHandle {
     pub sent: std::sync::atomic::AtomicU64,
     /// Events refused at the door since start.
     pub rejected: std::sync::atomic::AtomicU64,
+    /// Events that wait in the spool of this door.
+    pub spooled: Arc<std::sync::atomic::AtomicU64>,
+    /// How long the store took to accept a batch, microseconds, smoothed over about eight; 0 = none yet.
+    pub accept_us: std::sync::atomic::AtomicU64,
     /// `running`, `paused`, `backpressure`, `waiting`, `done` and why.
     pub state: Mutex<(&'static str, Option<String>)>,
+}
+
+impl SourceHandle {
+    /// Notes how long the store took to accept a batch.
+    pub fn accepted_in(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let before = self.accept_us.load(Ordering::Relaxed);
+        // Two at the same time may overwrite each other: it is a figure for people.
+        let after = if before == 0 {
+            took
+        } else {
+            (before.saturating_mul(7).saturating_add(took) / 8).max(1)
+        };
+        self.accept_us.store(after, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

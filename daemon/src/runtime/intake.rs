@@ -5,7 +5,8 @@
 //! What cannot be sent is refused at the door, counted as rejected and never sent later: under back-pressure, while the
 //! store is away, and when this loop itself is more than [`BEHIND_MAX`] late. So nothing piles up.
 //!
-//! An answer that was lost leaves it open whether a batch was added. With the id window on, the same batch (same ids) is
+//! An answer that was lost, or that did not come because the batch had not survived what `redis.durability` asks for,
+//! leaves it open whether a batch was added. With the id window on, the same batch (same ids) is
 //! sent again with a check: what is there is answered as a duplicate; what was added twice, because the window did not
 //! hold the id yet, the first stage deduplicates. With the window off, or when the store stays away for longer than
 //! [`DOUBT_MAX`] or half the window, the batch is counted as rejected although some of it may be in the stream: the
@@ -246,13 +247,19 @@ impl Intake {
         progress: &mut Progress,
         stop: &CancellationToken,
     ) {
+        let begun = Instant::now();
         let answer = in_time(self.admin.admit(&batch, false), stop).await;
         let is_open = matches!(
             answer,
-            Some(Err(StoreError::Unavailable(_) | StoreError::Bug(_)))
+            Some(Err(StoreError::Unavailable(_)
+                | StoreError::NotDurable(_)
+                | StoreError::Bug(_)))
         );
         match answer {
-            Some(Ok(_)) => return self.sent(batch.len(), progress),
+            Some(Ok(_)) => {
+                self.handle.accepted_in(begun.elapsed());
+                return self.sent(batch.len(), progress);
+            }
             Some(Err(error)) => self.away(&error, progress),
             None => {}
         }

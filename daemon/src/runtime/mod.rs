@@ -2,6 +2,7 @@
 
 mod build;
 mod chain;
+mod epoch;
 mod handle;
 mod intake;
 mod janitor;
@@ -18,6 +19,7 @@ mod worker;
 
 pub use build::layout;
 pub use chain::{Chain, Ended};
+pub use epoch::EpochKeeper;
 pub use handle::{Handed, Handle, Order, SourceHandle, StageHandle, WorkerView};
 pub use intake::Intake;
 pub use meter::{GREATEST_US, LEAST_US, Latencies, Measure, StageMeter};

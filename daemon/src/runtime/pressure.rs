@@ -72,6 +72,7 @@ mod tests {
         let limits = Ingest {
             shed_at: 0.85,
             max_lag: 100,
+            spool: None,
         };
         let mut snapshot = Snapshot::default();
         assert_eq!(

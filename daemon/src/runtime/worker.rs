@@ -514,7 +514,11 @@ impl Worker {
             StoreError::OutOfMemory(_) | StoreError::DiskFull(_) | StoreError::Bug(_) => {
                 self.trouble(&error.to_string());
             }
-            StoreError::Unavailable(_) | StoreError::Loading(_) | StoreError::ReadOnly(_) => {}
+            // The last is for doors only.
+            StoreError::Unavailable(_)
+            | StoreError::Loading(_)
+            | StoreError::ReadOnly(_)
+            | StoreError::NotDurable(_) => {}
         }
         *attempt = attempt.saturating_add(1);
         let wait = STORE_BACKOFF

@@ -112,6 +112,10 @@ pub enum StoreError {
     /// Wrong password, no permission: a person must act.
     #[error("{0}")]
     Denied(String),
+    /// Doors only: the events are in, and have not survived in time what `redis.durability` asks for. Not accepted yet: send
+    /// the same again, which waits again and is known by its ids.
+    #[error("not accepted yet: {0}")]
+    NotDurable(String),
     /// The answer makes no sense: a bug here or there.
     #[error("unexpected answer: {0}")]
     Bug(String),
@@ -464,8 +468,29 @@ pub trait Admin: Send + Sync {
     async fn retire(&self, stage: usize, consumer: &str) -> Result<u64>;
 
     /// Adds events to the source stream in one atomic step; with `checked`, known event ids are answered and not added.
-    /// The ids added are consecutive: nothing of others lies between them.
+    /// The ids added are consecutive: nothing of others lies between them. `Ok` comes only when all of them, known ones too,
+    /// have survived what `redis.durability` asks for.
     async fn admit(&self, events: &[Admission], checked: bool) -> Result<Vec<Admitted>>;
+
+    /// Adds events of a door's spool, as [`Admin::admit`] does with known ids checked, and in the same step writes down that
+    /// the spool is in up to the last of them. `None` = an earlier call has added it, whose answer was lost. It does not
+    /// wait for `redis.durability`: the spool keeps the events until [`Admin::survive`] has.
+    async fn admit_spooled(
+        &self,
+        place: SpoolPlace,
+        events: &[Admission],
+    ) -> Result<Vec<Option<Admitted>>>;
+
+    /// Waits until everything that is in has survived what `redis.durability` asks for.
+    async fn survive(&self) -> Result<()>;
+
+    /// Number of the last event of this life of a spool that is in; 0 = none.
+    async fn spool_position(&self, life: u64) -> Result<u64>;
+
+    /// The source stream's epoch. A new one begins when the stream is found to have gone back: behind what the store itself
+    /// remembers, or behind `known`, the mark of an earlier call, which the caller keeps where the store cannot go back to.
+    /// `fresh` is random and becomes part of a new epoch.
+    async fn epoch(&self, known: Option<&StreamMark>, fresh: u64) -> Result<EpochSeen>;
 
     /// Books events that a door refused.
     async fn book_rejected(&self, n_events: u64) -> Result<()>;
@@ -764,6 +789,70 @@ pub struct Admission {
     pub fields: Fields,
 }
 
+/// How far a stream was. Entry ids are unique and grow within one epoch: whoever notes ids outside the store notes
+/// `(epoch, id)`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamMark {
+    /// `number-random`; the number grows with each new epoch.
+    pub epoch: String,
+    /// Last id that was given.
+    pub last: EntryId,
+    /// Entries added so far.
+    pub added: u64,
+    /// Fingerprint of the last entry, hex digits; empty = it was not there any more.
+    pub print: String,
+}
+
+impl StreamMark {
+    /// The number in front of the epoch; 0 where there is none.
+    pub fn number(&self) -> u64 {
+        let digits = self.epoch.split('-').next().unwrap_or_default();
+        digits.parse().unwrap_or(0)
+    }
+
+    /// What [`std::fmt::Display`] wrote; `None`: it is something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let mark = Self {
+            epoch: words.next()?.to_owned(),
+            last: words.next()?.parse().ok()?,
+            added: words.next()?.parse().ok()?,
+            print: words.next().unwrap_or_default().to_owned(),
+        };
+        (words.next().is_none() && mark.number() > 0).then_some(mark)
+    }
+}
+
+impl std::fmt::Display for StreamMark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            epoch,
+            last,
+            added,
+            print,
+        } = self;
+        write!(f, "{epoch} {last} {added} {print}")
+    }
+}
+
+/// What a look at the epoch found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EpochSeen {
+    /// As it is now.
+    pub mark: StreamMark,
+    /// Why the epoch is a new one, for a person; `None` = it is the one that was.
+    pub why: Option<String>,
+}
+
+/// Which events of a spool these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolPlace {
+    /// The spool, for one start of its daemon.
+    pub life: u64,
+    /// Number of the first of the events, from 1; the others follow without gaps.
+    pub first: u64,
+}
+
 /// What a door did with one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admitted {
@@ -811,6 +900,8 @@ pub struct Server {
     pub append_only: bool,
     /// Id of this run of the server; changes when it restarts.
     pub run_id: String,
+    /// Replicas that are connected.
+    pub replicas: u64,
     /// Other things found wrong in preflight, for a person, with what to do.
     pub warnings: Vec<String>,
 }

@@ -84,6 +84,29 @@ impl Control {
         }
     }
 
+    /// Asks; `None` when the daemon died or refused before it answered.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "calls read better with a document made in place"
+    )]
+    pub fn try_call(&mut self, method: &str, params: Value) -> Option<Value> {
+        self.n_sent += 1;
+        let request =
+            json!({"jsonrpc": "2.0", "id": self.n_sent, "method": method, "params": params});
+        if !self.send(format!("{request}\n").as_bytes()) {
+            return None;
+        }
+        loop {
+            let mut line = self.line();
+            if line.is_null() {
+                return None;
+            }
+            if line["id"] == self.n_sent {
+                return line.get("result").is_some().then(|| line["result"].take());
+            }
+        }
+    }
+
     /// Asks and insists on a result.
     #[track_caller]
     pub fn call(&mut self, method: &str, params: Value) -> Value {

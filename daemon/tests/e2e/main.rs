@@ -26,6 +26,7 @@ mod hostile;
 mod keyed;
 mod kills;
 mod life;
+mod outages;
 mod owned;
 mod poison;
 mod stuck;

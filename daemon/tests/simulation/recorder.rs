@@ -9,9 +9,9 @@ use bytes::Bytes;
 use pipelined::record::{EntryId, Record};
 use pipelined::store::{
     Acquired, Admin, Admission, Admitted, Aggregates, Batch, Cell, Commit, Committed,
-    ConsumerDepth, DeadRow, Depth, DueTimers, Fate, Fired, Firing, Layout, Mended, OwnedCommit,
-    OwnedDone, Owner, PendingPage, PendingQuery, PendingRow, Reader, Renewed, Result, Server,
-    Store, Swept, Wish, Writer,
+    ConsumerDepth, DeadRow, Depth, DueTimers, EpochSeen, Fate, Fired, Firing, Layout, Mended,
+    OwnedCommit, OwnedDone, Owner, PendingPage, PendingQuery, PendingRow, Reader, Renewed, Result,
+    Server, SpoolPlace, Store, StreamMark, Swept, Wish, Writer,
 };
 
 use super::history::{History, Inner};
@@ -297,6 +297,34 @@ impl Admin for WatchedAdmin {
         let write = |history: &mut Inner, _: u64| history.admitted(events, checked, &admitted);
         self.store.note(write).await?;
         Ok(admitted)
+    }
+
+    async fn admit_spooled(
+        &self,
+        place: SpoolPlace,
+        events: &[Admission],
+    ) -> Result<Vec<Option<Admitted>>> {
+        let admitted = self.inner.admit_spooled(place, events).await?;
+        // What an earlier call has added was written down then.
+        let pairs = events.iter().cloned().zip(&admitted);
+        let (now, new): (Vec<_>, Vec<_>) = pairs
+            .filter_map(|(event, admitted)| Some((event, admitted.clone()?)))
+            .unzip();
+        let write = |history: &mut Inner, _: u64| history.admitted(&now, true, &new);
+        self.store.note(write).await?;
+        Ok(admitted)
+    }
+
+    async fn survive(&self) -> Result<()> {
+        self.inner.survive().await
+    }
+
+    async fn spool_position(&self, life: u64) -> Result<u64> {
+        self.inner.spool_position(life).await
+    }
+
+    async fn epoch(&self, known: Option<&StreamMark>, fresh: u64) -> Result<EpochSeen> {
+        self.inner.epoch(known, fresh).await
     }
 
     async fn janitor(&self, keep: Duration, keep_dead: Duration) -> Result<Swept> {

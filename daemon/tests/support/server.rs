@@ -13,6 +13,7 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct RedisServer {
     child: Child,
     folder: TempDir,
+    program: String,
     options: Vec<String>,
 }
 
@@ -24,15 +25,23 @@ impl RedisServer {
 
     /// Starts one with further options, such as `--appendonly yes`.
     pub(crate) async fn start_with(options: &[&str]) -> Self {
+        let program =
+            std::env::var("PIPELINED_REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
+        Self::start_program(&program, options).await
+    }
+
+    /// Starts this program, whatever the others are.
+    pub(crate) async fn start_program(program: &str, options: &[&str]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("redis-")
             .tempdir()
             .expect("make a folder");
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        let child = launch(folder.path(), &options);
+        let child = launch(program, folder.path(), &options);
         let mut server = Self {
             child,
             folder,
+            program: program.to_owned(),
             options,
         };
         server.wait_until_it_answers().await;
@@ -88,7 +97,7 @@ impl RedisServer {
     /// Starts it again on the same folder; what its files hold is what it knows then.
     pub(crate) async fn start_again(&mut self) {
         self.kill();
-        self.child = launch(self.folder.path(), &self.options);
+        self.child = launch(&self.program, self.folder.path(), &self.options);
         self.wait_until_it_answers().await;
     }
 
@@ -126,10 +135,9 @@ impl Drop for RedisServer {
     }
 }
 
-fn launch(folder: &Path, options: &[String]) -> Child {
+fn launch(program: &str, folder: &Path, options: &[String]) -> Child {
     let _ = std::fs::remove_file(folder.join("redis.sock"));
-    let program = std::env::var("PIPELINED_REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
-    let mut command = Command::new(&program);
+    let mut command = Command::new(program);
     command.args([
         "--port",
         "0",

@@ -111,6 +111,10 @@ impl Reader<'_, '_> {
             ingest: Ingest {
                 shed_at: self.float(&top("ingest"), "shed_at"),
                 max_lag: self.integer(&top("ingest"), "max_lag"),
+                spool: match self.optional(&top("ingest"), "spool") {
+                    Some(Value::Size(bytes)) => Some(bytes),
+                    _ => None,
+                },
             },
             daemon: Daemon {
                 drain: self.duration(&top("daemon"), "drain"),
@@ -141,6 +145,12 @@ impl Reader<'_, '_> {
             },
             keys_prefix: self.text(scope, "keys_prefix"),
             timeout: self.duration(scope, "timeout"),
+            durability: match self.text(scope, "durability").as_str() {
+                "replica" => Durability::Replica,
+                "aof" => Durability::Aof,
+                _ => Durability::Memory,
+            },
+            durability_timeout: self.duration(scope, "durability_timeout"),
             max_memory: match self.optional(scope, "max_memory") {
                 Some(Value::Size(bytes)) => Some(bytes),
                 _ => None,

@@ -1,4 +1,4 @@
-//! What is allowed but probably not meant; each lint says what it costs.
+//! What is allowed but probably not meant, each lint says what it costs; and what each key allows and all together do not.
 
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub(super) fn check(config: &Config, walked: &Walked, report: &mut Reporter<'_>)
     lint.retries(config);
     lint.dedupe(config);
     lint.server(config);
+    lint.durability(config);
 }
 
 /// The longest time for which an entry can wait between its tries before it is dead-lettered.
@@ -153,6 +154,39 @@ impl Lint<'_, '_, '_> {
         let hint = "name the field with the id in event.id, and give event.dedupe.window a time";
         let place = self.place(&[key.to_owned()], None);
         self.report.warning(place, what, Some(hint));
+    }
+
+    fn durability(&mut self, config: &Config) {
+        let redis = &config.redis;
+        let key = ["redis.durability".to_owned()];
+        let place = self.place(&key, None);
+        if redis.durability == Durability::Replica && redis.url == "managed" {
+            let what = "redis.durability = \"replica\" needs a server with a replica; the managed one has none, so that nothing would ever be accepted";
+            let hint = "set redis.url to a master with a replica, or redis.durability = \"aof\"";
+            self.report.fault(place, what, Some(hint));
+        }
+        let has_ids = !config.event.id.is_empty() && !config.event.dedupe_window.is_zero();
+        if redis.durability != Durability::Memory && !has_ids {
+            let what = "redis.durability asks producers to send again what has not survived in time, and dedupe is off: it is counted twice then";
+            let hint =
+                "name the field with the id in event.id, and give event.dedupe.window a time";
+            self.report.warning(place, what, Some(hint));
+        }
+        if let (Durability::Memory, Some((_, place))) = (
+            redis.durability,
+            self.walked.values.get("redis.durability_timeout"),
+        ) {
+            let what = "`redis.durability_timeout` has no effect: with redis.durability = \"memory\" nothing is waited for";
+            self.report.warning(*place, what, Some("leave it out"));
+        }
+        if redis.durability == Durability::Aof
+            && redis.append_fsync != "always"
+            && let Some((_, place)) = self.walked.values.get("redis.append_fsync")
+        {
+            let what =
+                "`redis.append_fsync` has no effect: redis.durability = \"aof\" makes it always";
+            self.report.warning(*place, what, Some("leave it out"));
+        }
     }
 
     /// Keys that have no effect with this kind of server.

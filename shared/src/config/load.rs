@@ -117,6 +117,9 @@ pub fn load(input: &Input) -> Result<Loaded, Vec<Fault>> {
         return Err(report.faults());
     }
     lints::check(&config, &walked, &mut report);
+    if report.is_faulty() {
+        return Err(report.faults());
+    }
     Ok(Loaded {
         config,
         origins,

@@ -50,12 +50,40 @@ pub struct Redis {
     pub keys_prefix: String,
     /// Limit of one attempt to connect, and of one answer.
     pub timeout: Duration,
+    /// What an accepted event has survived before its producer is answered.
+    pub durability: Durability,
+    /// Longest wait for that; then the event is not accepted yet and is to be sent again.
+    pub durability_timeout: Duration,
     /// Managed only: limit of memory in bytes; `None` = 25 % of RAM, at most 4 GiB.
     pub max_memory: Option<u64>,
     /// Managed only: `always`, `everysec` or `no`.
     pub append_fsync: String,
     /// PEM file with the certificate authority for `rediss://`; `None` = the system's.
     pub tls_ca: Option<String>,
+}
+
+/// What an accepted event has survived before its producer is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// It is in the memory of Redis.
+    #[default]
+    Memory,
+    /// It is in the memory of a replica as well.
+    Replica,
+    /// It is on the disk of Redis.
+    Aof,
+}
+
+impl Durability {
+    /// As in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Replica => "replica",
+            Self::Aof => "aof",
+        }
+    }
 }
 
 /// Where a secret is to be found: `env:NAME` or `file:/path`.
@@ -305,6 +333,8 @@ pub struct Ingest {
     pub shed_at: f64,
     /// Doors shed load when the first stage's lag is above this; 0 = never.
     pub max_lag: u64,
+    /// Bytes on disk for events that come in while Redis is away; `None` = they are refused.
+    pub spool: Option<u64>,
 }
 
 /// `[daemon]`

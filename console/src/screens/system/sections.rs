@@ -131,6 +131,10 @@ pub(super) fn redis(model: &Model, ink: &Ink<'_>, snapshot: &Snapshot) -> Sectio
     if let Some(error) = &redis.error {
         lines.push(Line::Pieces(vec![(error.clone(), Role::Warn)]));
     }
+    if redis.spooled > 0 {
+        let text = format!("{} events wait in the spool", count(redis.spooled));
+        lines.push(Line::Pieces(vec![(text, Role::Warn)]));
+    }
     Section {
         title: "redis",
         lines,

@@ -61,11 +61,22 @@ impl Door {
             instance: "a".to_owned(),
             data: bench.dir.path().to_owned(),
         });
+        let limit = config.ingest.spool.unwrap_or(0);
+        let (spool, writer) = crate::spool::Spool::open(
+            crate::spool::Settings {
+                dir: bench.dir.path().join("spool"),
+                limit,
+                life: 1,
+            },
+            setup.journal.clone(),
+        )
+        .unwrap();
         let context = Context {
             config,
             config_hash: "0123456789abcdef".into(),
             layout: setup.layout,
             admin: setup.admin,
+            spool,
             handle: setup.handle,
             observer,
             journal: setup.journal,
@@ -82,6 +93,7 @@ impl Door {
         let closed = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(bound, context.clone(), closed.clone()));
+        tasks.spawn(writer.run(CancellationToken::new()));
         let stop = CancellationToken::new();
         tasks.spawn(sampler.run(stop));
         Self {

@@ -7,8 +7,8 @@ use super::*;
 use crate::operators::testing::event;
 use crate::record::{EntryId, Record};
 use crate::store::{
-    Admitted, Aggregates, ConsumerDepth, DeadRow, Depth, Fate, Mended, PendingPage, PendingQuery,
-    PendingRow, Result, Server, Swept,
+    Admitted, Aggregates, ConsumerDepth, DeadRow, Depth, EpochSeen, Fate, Mended, PendingPage,
+    PendingQuery, PendingRow, Result, Server, SpoolPlace, StreamMark, Swept,
 };
 
 /// A store that only takes events, as well or badly as it is told.
@@ -85,6 +85,18 @@ impl Admin for Door {
         Ok(())
     }
 
+    async fn epoch(&self, _: Option<&StreamMark>, _: u64) -> Result<EpochSeen> {
+        unreachable!("intake does not ask for it")
+    }
+    async fn admit_spooled(&self, _: SpoolPlace, _: &[Admission]) -> Result<Vec<Option<Admitted>>> {
+        unreachable!("intake does not ask for it")
+    }
+    async fn survive(&self) -> Result<()> {
+        unreachable!("intake does not ask for it")
+    }
+    async fn spool_position(&self, _: u64) -> Result<u64> {
+        unreachable!("intake does not ask for it")
+    }
     async fn prepare(&self) -> Result<Vec<Mended>> {
         unreachable!("intake does not ask for it")
     }

@@ -9,13 +9,13 @@ use super::commit::{commit, count};
 use super::guards::Guard;
 use super::state::{RetryRow, State, millis, stage_of};
 use super::stream::Pending;
-use super::{Memory, admit, depth, prepare};
+use super::{Memory, admit, depth, epoch, prepare};
 use crate::effect::Effects;
 use crate::record::{EntryId, Fields, Record, event_id};
 use crate::store::{
     Admin, Admission, Admitted, Aggregates, Code, Commit, ConsumerDepth, DeadLetter, DeadRow,
-    Depth, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result, Server,
-    Settle, StageLayout, Swept,
+    Depth, EpochSeen, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result,
+    Server, Settle, SpoolPlace, StageLayout, StoreError, StreamMark, Swept,
 };
 
 impl Memory {
@@ -286,6 +286,39 @@ impl Admin for Memory {
     async fn admit(&self, events: &[Admission], checked: bool) -> Result<Vec<Admitted>> {
         self.shared
             .change(|state, now| admit::admit(state, &self.layout, events, checked, now))
+    }
+
+    async fn admit_spooled(
+        &self,
+        place: SpoolPlace,
+        events: &[Admission],
+    ) -> Result<Vec<Option<Admitted>>> {
+        let answer = self
+            .shared
+            .change(|state, now| admit::admit_spooled(state, &self.layout, place, events, now))?;
+        if self
+            .shared
+            .look(|inside, _| std::mem::take(&mut inside.loses_reply))
+        {
+            return Err(StoreError::Unavailable("the answer was lost".to_owned()));
+        }
+        Ok(answer)
+    }
+
+    async fn survive(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn spool_position(&self, life: u64) -> Result<u64> {
+        Ok(self
+            .shared
+            .look(|inside, _| inside.state.spools.get(&life).copied().unwrap_or(0)))
+    }
+
+    async fn epoch(&self, known: Option<&StreamMark>, fresh: u64) -> Result<EpochSeen> {
+        Ok(self
+            .shared
+            .change(|state, _| epoch::look(state, &self.layout, known, fresh)))
     }
 
     async fn book_rejected(&self, n_events: u64) -> Result<()> {

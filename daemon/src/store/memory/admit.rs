@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::guards::Guard;
 use super::state::{State, signed};
 use crate::record::{EntryId, FIELD_REDRIVE, FIELD_REDRIVE_FOR, FIELDS_MAX, event_id};
-use crate::store::{Admission, Admitted, Fate, Layout, Result, StoreError};
+use crate::store::{Admission, Admitted, Fate, Layout, Result, SpoolPlace, StoreError};
 
 /// Adds events to the source stream; with `checked`, known ids are answered with the entry that holds them.
 pub(super) fn admit(
@@ -47,6 +47,26 @@ pub(super) fn admit(
         state.remember(layout, fresh, now);
     }
     Ok(admitted)
+}
+
+/// Adds events of a spool that are not in yet, and notes how far it is in.
+pub(super) fn admit_spooled(
+    state: &mut State,
+    layout: &Layout,
+    place: SpoolPlace,
+    events: &[Admission],
+    now: u64,
+) -> Result<Vec<Option<Admitted>>> {
+    let position = state.spools.get(&place.life).copied().unwrap_or(0);
+    let last = place.first + events.len() as u64 - 1;
+    let n_known = (position + 1)
+        .saturating_sub(place.first)
+        .min(events.len() as u64);
+    let n_known = usize::try_from(n_known).unwrap_or(usize::MAX);
+    let admitted = admit(state, layout, &events[n_known..], true, now)?;
+    state.spools.insert(place.life, position.max(last));
+    let known = std::iter::repeat_n(None, n_known);
+    Ok(known.chain(admitted.into_iter().map(Some)).collect())
 }
 
 /// Adds one dead letter to the input of the stage where it died. `accepted` does not change, and the entry is no duplicate

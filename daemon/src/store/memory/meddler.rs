@@ -46,7 +46,7 @@ pub trait Meddler: Send + Sync {
     async fn state(&self, state: &str, field: &str) -> Option<Bytes>;
     /// Lets every pending entry of the group be idle for this much longer. In memory the server's clock moves on.
     async fn age(&self, stream: &str, group: &str, by: Duration);
-    /// Loses the reply of the next commit: it happens, and the caller hears `Unavailable`. Whether that can be done.
+    /// Loses the reply of the next commit, or of the next batch out of a spool: it happens, and the caller hears `Unavailable`. Whether that can be done.
     async fn lose_reply(&self) -> bool;
     /// Remembers this instant. Whether that can be done.
     async fn remember(&self) -> bool;

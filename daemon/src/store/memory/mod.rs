@@ -6,6 +6,7 @@ mod admin;
 mod admit;
 mod commit;
 mod depth;
+mod epoch;
 mod guards;
 mod hands;
 mod keyed;
@@ -98,7 +99,7 @@ struct Inside {
     state: State,
     /// Earlier instants that the meddler keeps.
     instants: Vec<State>,
-    /// The next commit happens, but its answer is lost.
+    /// The next commit, or batch out of a spool, happens, but its answer is lost.
     loses_reply: bool,
     /// The meddler moved the server's clock on by this.
     ahead_ms: u64,

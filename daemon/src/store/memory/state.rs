@@ -11,7 +11,9 @@ use super::keyed::Keyed;
 use super::stream::{Group, Stream};
 use super::window::{Generations, Settled};
 use crate::record::{EntryId, Fields};
-use crate::store::{Batch, DeadRow, Delivered, Layout, Result, StageLayout, StoreError};
+use crate::store::{
+    Batch, DeadRow, Delivered, Layout, Result, StageLayout, StoreError, StreamMark,
+};
 
 /// The whole store.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +36,10 @@ pub(super) struct State {
     pub(super) door_deduplicated: u64,
     /// Refused at a door.
     pub(super) rejected: u64,
+    /// Epoch of the source stream, and how far it was when it was last looked at.
+    pub(super) epoch: Option<StreamMark>,
+    /// How far spools are in, by life.
+    pub(super) spools: BTreeMap<u64, u64>,
     /// Failed tries, by stage.
     pub(super) retry: BTreeMap<String, BTreeMap<EntryId, RetryRow>>,
     /// Finished entries, by stage.

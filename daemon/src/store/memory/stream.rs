@@ -89,6 +89,11 @@ impl Stream {
         n_deleted
     }
 
+    /// `max-deleted-entry-id`.
+    pub(super) fn max_deleted(&self) -> EntryId {
+        self.max_deleted
+    }
+
     /// XTRIM MINID: drops what is below. Returns how many.
     pub(super) fn trim_below(&mut self, id: EntryId) -> u64 {
         let kept = self.entries.split_off(&id);

@@ -17,12 +17,13 @@ use super::keys::Keys;
 use super::lane::{Lane, bad, entry_of, id_of, run_commit};
 use super::resp::Reply;
 use super::scripts;
+use super::survival::Survival;
 use crate::effect::Effects;
 use crate::record::{EntryId, Fields, Record, event_id};
 use crate::store::{
     Admin, Admission, Admitted, Aggregates, Code, Commit, ConsumerDepth, DeadLetter, DeadRow,
-    Depth, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result, Server,
-    Settle, StageLayout, Swept,
+    Depth, EpochSeen, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result,
+    Server, Settle, SpoolPlace, StageLayout, StoreError, StreamMark, Swept,
 };
 
 /// Idle connections kept; more are opened when needed and closed after use. Four: sampler, janitor, a door, a person.
@@ -40,6 +41,7 @@ pub(super) struct RedisAdmin {
     layout: Arc<Layout>,
     keys: Vec<Keys>,
     idle: Mutex<Vec<Connection>>,
+    survival: Survival,
 }
 
 /// A borrowed connection; goes back only through [`RedisAdmin::give_back`], so a dropped future closes it.
@@ -55,7 +57,13 @@ impl RedisAdmin {
             layout,
             keys,
             idle: Mutex::default(),
+            survival: Survival::default(),
         }
+    }
+
+    /// Doors wait for this.
+    pub(super) fn surviving(self, survival: Survival) -> Self {
+        Self { survival, ..self }
     }
 
     async fn take(&self) -> Result<Connection> {
@@ -323,6 +331,67 @@ fn dead_row(reply: Reply) -> Result<DeadRow> {
 
 fn count(reply: Reply) -> Result<u64> {
     Ok(u64::try_from(reply.int().map_err(bad)?).unwrap_or(0))
+}
+
+impl RedisAdmin {
+    /// Runs the door's script and, unless a spool keeps the events, waits until what it did, or found done, has survived what
+    /// is asked for. The wait is on the same connection: it is for everything that the server did before it.
+    async fn enter(
+        &self,
+        events: &[Admission],
+        checked: bool,
+        place: Option<SpoolPlace>,
+    ) -> Result<Vec<Option<Admitted>>> {
+        let layout = &self.layout;
+        let mut keys = vec![
+            layout.source.clone(),
+            layout.key("ledger"),
+            layout.key("seen:0"),
+            layout.key("seen:1"),
+        ];
+        let window = layout
+            .dedupe
+            .map_or((0, 0), |d| (d.window.as_millis(), d.max_ids));
+        let checked = checked && layout.dedupe.is_some();
+        let mut args: Vec<Vec<u8>> = vec![
+            u8::from(checked).to_string().into_bytes(),
+            window.0.to_string().into_bytes(),
+            window.1.to_string().into_bytes(),
+            encode_admissions(events),
+        ];
+        if let Some(place) = place {
+            keys.push(layout.key("spool"));
+            args.push(format!("{:016x}", place.life).into_bytes());
+            args.push(place.first.to_string().into_bytes());
+        }
+        let mut connection = self.take().await?;
+        let done = async {
+            let reply = scripts::ADMIT.run(&mut connection, &keys, &args).await?;
+            if place.is_none() {
+                self.survival.wait(&mut connection).await?;
+            }
+            Ok(reply)
+        };
+        let done = done.await;
+        let reply = self.give_back(connection, done)?;
+        let mut admitted = Vec::with_capacity(events.len());
+        for id in reply.items().map_err(bad)? {
+            let id = id.bytes().map_err(bad)?;
+            admitted.push(match id.strip_prefix(b"=") {
+                _ if id.is_empty() => None,
+                Some(_) => Some(Admitted::Duplicate(id_of(Reply::Bulk(id.slice(1..)))?)),
+                None => Some(Admitted::Added(id_of(Reply::Bulk(id))?)),
+            });
+        }
+        if admitted.len() != events.len() {
+            return Err(bad(format!(
+                "{} answers for {} events",
+                admitted.len(),
+                events.len()
+            )));
+        }
+        Ok(admitted)
+    }
 }
 
 #[async_trait]
@@ -798,40 +867,79 @@ impl Admin for RedisAdmin {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let layout = &self.layout;
-        let keys = [
-            layout.source.clone(),
-            layout.key("ledger"),
-            layout.key("seen:0"),
-            layout.key("seen:1"),
-        ];
-        let window = layout
-            .dedupe
-            .map_or((0, 0), |d| (d.window.as_millis(), d.max_ids));
-        let checked = checked && layout.dedupe.is_some();
-        let args: [Vec<u8>; 4] = [
-            u8::from(checked).to_string().into_bytes(),
-            window.0.to_string().into_bytes(),
-            window.1.to_string().into_bytes(),
-            encode_admissions(events),
-        ];
-        let reply = self.script(&scripts::ADMIT, &keys, &args).await?;
-        let mut admitted = Vec::with_capacity(events.len());
-        for id in reply.items().map_err(bad)? {
-            let id = id.bytes().map_err(bad)?;
-            admitted.push(match id.strip_prefix(b"=") {
-                Some(_) => Admitted::Duplicate(id_of(Reply::Bulk(id.slice(1..)))?),
-                None => Admitted::Added(id_of(Reply::Bulk(id))?),
-            });
+        let admitted = self.enter(events, checked, None).await?;
+        admitted
+            .into_iter()
+            .map(|one| one.ok_or_else(|| bad("an event is known of a spool that it is not from")))
+            .collect()
+    }
+
+    async fn admit_spooled(
+        &self,
+        place: SpoolPlace,
+        events: &[Admission],
+    ) -> Result<Vec<Option<Admitted>>> {
+        if events.is_empty() {
+            return Ok(Vec::new());
         }
-        if admitted.len() != events.len() {
-            return Err(bad(format!(
-                "{} answers for {} events",
-                admitted.len(),
-                events.len()
-            )));
-        }
-        Ok(admitted)
+        self.enter(events, true, Some(place)).await
+    }
+
+    async fn survive(&self) -> Result<()> {
+        let mut connection = self.take().await?;
+        // A write of its own on this connection, whose survival is that of everything before it.
+        let ledger = self.layout.key("ledger");
+        connection.out.words(&["HINCRBY", &ledger, "rejected", "0"]);
+        let done = async {
+            connection.call(Duration::ZERO).await?;
+            self.survival.wait(&mut connection).await
+        };
+        let done = done.await;
+        self.give_back(connection, done)
+    }
+
+    async fn spool_position(&self, life: u64) -> Result<u64> {
+        let reply = self
+            .call(&["HGET", &self.layout.key("spool"), &format!("{life:016x}")])
+            .await?;
+        let Reply::Bulk(text) = reply else {
+            return Ok(0);
+        };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        text.split(' ')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .ok_or_else(|| StoreError::Broken(format!("the position of a spool is \"{text}\"")))
+    }
+
+    async fn epoch(&self, known: Option<&StreamMark>, fresh: u64) -> Result<EpochSeen> {
+        let keys = [self.layout.source.clone(), self.layout.key("ledger")];
+        let known = known.cloned().unwrap_or_default();
+        let args = [
+            format!("{fresh:016x}"),
+            known.epoch,
+            known.last.to_string(),
+            known.added.to_string(),
+            known.print,
+        ];
+        let reply = self.script(&scripts::EPOCH, &keys, &args).await?;
+        let mut parts = reply.items().map_err(bad)?.into_iter();
+        let mut next = || parts.next().unwrap_or(Reply::Nil);
+        let text = |reply: Reply| {
+            let bytes = reply.bytes().map_err(bad)?;
+            Ok::<_, StoreError>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let mark = StreamMark {
+            epoch: text(next())?,
+            last: id_of(next())?,
+            added: count(next())?,
+            print: text(next())?,
+        };
+        let why = text(next())?;
+        Ok(EpochSeen {
+            mark,
+            why: (!why.is_empty()).then_some(why),
+        })
     }
 
     async fn book_rejected(&self, n_events: u64) -> Result<()> {

@@ -383,6 +383,7 @@ pub(super) fn server(info: &str) -> Server {
             .to_owned(),
         used_memory: number("used_memory"),
         max_memory: number("maxmemory"),
+        replicas: number("connected_slaves"),
         eviction: field("maxmemory_policy").unwrap_or_default().to_owned(),
         append_only: field("aof_enabled") == Some("1"),
         run_id: field("run_id").unwrap_or_default().to_owned(),

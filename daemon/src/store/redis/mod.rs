@@ -18,10 +18,13 @@ mod owner;
 pub mod preflight;
 mod resp;
 mod scripts;
+mod survival;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use pipectl_shared::config::Durability;
 
 /// The redis crate's client, for rooms that may not name the crate.
 pub use ::redis::Client;
@@ -33,6 +36,7 @@ use self::connection::Connection;
 use self::keys::Keys;
 use self::lane::{Lane, RedisReader, RedisWriter};
 use self::owner::{RedisFollower, RedisOwner};
+use self::survival::Survival;
 use super::{Admin, Layout, Owner, Reader, Result, Store, StoreError, Writer};
 use crate::record::EntryId;
 
@@ -52,6 +56,17 @@ impl RedisStore {
             address,
             layout,
             admin,
+        }
+    }
+
+    /// Doors answer only when events have survived this, or refuse after `limit`. At first: `memory`.
+    #[must_use]
+    pub fn durable(self, class: Durability, limit: Duration) -> Self {
+        let admin = RedisAdmin::new(self.address.clone(), Arc::clone(&self.layout))
+            .surviving(Survival::new(class, limit));
+        Self {
+            admin: Arc::new(admin),
+            ..self
         }
     }
 

@@ -2,10 +2,12 @@
 //! up so that it loses nothing? What it can do is found by trying, never by its version string (Valkey says
 //! redis_version 7.2.4). Read-only. Called once per connection set-up by the store, and by `Admin::server`.
 
+use pipectl_shared::config::Durability;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::info::Info;
+use super::survival::unsafe_setting;
 use crate::logging::clean;
 use crate::store::{Server, StoreError};
 
@@ -78,6 +80,18 @@ pub enum Refusal {
         /// As the server says it.
         said: String,
     },
+    /// It cannot tell when an event has survived what is asked for.
+    #[error("redis.durability = \"{class}\" is not possible with {server}: {why}; {hint}")]
+    Durability {
+        /// As configured.
+        class: &'static str,
+        /// As it names itself.
+        server: String,
+        /// What is missing.
+        why: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// It could not be asked: a fault that may pass.
     #[error("{0}")]
     Store(StoreError),
@@ -90,7 +104,10 @@ impl From<Refusal> for StoreError {
             Refusal::Store(fault) => fault,
             Refusal::Password { .. } | Refusal::Permission { .. } => Self::Denied(text),
             Refusal::Replica { .. } => Self::ReadOnly(text),
-            Refusal::TooOld { .. } | Refusal::Cluster | Refusal::Sentinel => Self::Broken(text),
+            Refusal::TooOld { .. }
+            | Refusal::Cluster
+            | Refusal::Sentinel
+            | Refusal::Durability { .. } => Self::Broken(text),
         }
     }
 }
@@ -106,12 +123,82 @@ impl Refusal {
 }
 
 /// Connects once and looks. Cancel-safe.
-pub async fn ask_once(client: &redis::Client) -> Result<Server, Refusal> {
+pub async fn ask_once(client: &redis::Client, class: Durability) -> Result<Server, Refusal> {
     let mut connection = client
         .get_multiplexed_async_connection()
         .await
         .map_err(|fault| classify(&fault))?;
-    look(&mut connection).await
+    let mut server = look(&mut connection).await?;
+    can_keep(&mut connection, class, &mut server).await?;
+    Ok(server)
+}
+
+/// Whether the server can tell when an event has survived what `redis.durability` asks for.
+async fn can_keep(
+    connection: &mut MultiplexedConnection,
+    class: Durability,
+    server: &mut Server,
+) -> Result<(), Refusal> {
+    let name = format!("{} {}", server.flavour, server.version);
+    let cannot = |why: String, hint: &'static str| Refusal::Durability {
+        class: class.word(),
+        server: name.clone(),
+        why,
+        hint,
+    };
+    match class {
+        Durability::Memory => Ok(()),
+        Durability::Replica => {
+            if !knows(connection, "wait").await? {
+                let hint = "use another server, or redis.durability = \"memory\"";
+                return Err(cannot("it does not know WAIT".to_owned(), hint));
+            }
+            if server.replicas == 0 {
+                server.warnings.push(
+                    "redis.durability is replica and no replica is connected: nothing is accepted until one is; start one with: \
+                     redis-server --replicaof HOST PORT"
+                        .to_owned(),
+                );
+            }
+            Ok(())
+        }
+        Durability::Aof => {
+            if !server.append_only {
+                let hint = "CONFIG SET appendonly yes, and write it into redis.conf";
+                return Err(cannot("appendonly is off".to_owned(), hint));
+            }
+            if knows(connection, "waitaof").await? {
+                return Ok(());
+            }
+            let mut command = redis::cmd("CONFIG");
+            command.arg("GET").arg("appendonly").arg("appendfsync");
+            let settings: Vec<String> = match ask(connection, command).await {
+                Ok(settings) => settings,
+                Err(Refusal::Permission { said }) => {
+                    let hint = "allow it: ACL SETUSER NAME +config|get";
+                    let why =
+                        format!("it has no WAITAOF, and its appendfsync cannot be read: {said}");
+                    return Err(cannot(why, hint));
+                }
+                Err(other) => return Err(other),
+            };
+            match unsafe_setting(&settings) {
+                None => Ok(()),
+                Some(why) => {
+                    let hint = "CONFIG SET appendfsync always and write it into redis.conf, or use Redis or Valkey 7.2 or newer, \
+                                or redis.durability = \"memory\"";
+                    Err(cannot(why, hint))
+                }
+            }
+        }
+    }
+}
+
+async fn knows(connection: &mut MultiplexedConnection, command: &str) -> Result<bool, Refusal> {
+    let mut ask_for = redis::cmd("COMMAND");
+    ask_for.arg("INFO").arg(command);
+    let known: Vec<redis::Value> = ask(connection, ask_for).await?;
+    Ok(matches!(known.first(), Some(redis::Value::Array(about)) if !about.is_empty()))
 }
 
 /// Looks at the server. `Ok` carries what it is, with warnings about how it is set up. Cancel-safe.
@@ -239,6 +326,7 @@ fn describe(info: &Info) -> Server {
         eviction: info.text("maxmemory_policy"),
         append_only: info.number("aof_enabled") == Some(1),
         run_id: info.text("run_id"),
+        replicas: info.number("connected_slaves").unwrap_or(0),
         warnings: Vec::new(),
     };
     server.warnings = warnings(info, &server);

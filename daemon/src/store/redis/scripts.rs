@@ -104,5 +104,6 @@ script!(PREPARE, "allow-oom", "scripts/prepare.lua");
 script!(DEPTH, "no-writes", "scripts/depth.lua");
 script!(JANITOR, "allow-oom", "scripts/janitor.lua");
 script!(ADMIT, "", "scripts/admit.lua");
+script!(EPOCH, "allow-oom", "scripts/epoch.lua");
 script!(REDRIVE, "", "scripts/redrive.lua");
 script!(RETIRE, "allow-oom", "scripts/retire.lua");

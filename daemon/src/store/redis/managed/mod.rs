@@ -80,7 +80,13 @@ impl Settings {
             socket: datadir::socket_in(&folder, "redis", env)?,
             folder,
             max_memory: redis.max_memory,
-            append_fsync: redis.append_fsync.clone(),
+            append_fsync: match redis.durability {
+                // An answer then comes after the fsync, also from a server without WAITAOF.
+                shared_config::Durability::Aof => "always".to_owned(),
+                shared_config::Durability::Memory | shared_config::Durability::Replica => {
+                    redis.append_fsync.clone()
+                }
+            },
             search_path: std::env::var_os("PATH"),
             binary: None,
             answer_within: Duration::from_secs(60),
