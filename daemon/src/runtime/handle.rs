@@ -142,7 +142,8 @@ impl StageHandle {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let alive = |entry: &WorkerEntry| {
             let view = entry.view.lock().unwrap_or_else(PoisonError::into_inner);
-            (!matches!(view.state, "parked" | "stopped" | "waiting" | "standby")).then_some(view.held.len())
+            (!matches!(view.state, "parked" | "stopped" | "waiting" | "standby"))
+                .then_some(view.held.len())
         };
         if let Some(name) = to {
             let entry = workers.get(name).ok_or_else(|| {

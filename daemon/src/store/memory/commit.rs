@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::owner;
 use super::state::{RetryRow, State, millis, signed};
 use crate::effect::{Counter, Effects};
 use crate::record::{EntryId, FIELD_ORIGIN, Fields};
-use super::owner;
 use crate::store::{
     Code, Commit, Committed, DeadLetter, DeadRow, Layout, Outcome, Result, Settle, StageLayout,
     StoreError,

@@ -62,12 +62,7 @@ impl Keys {
 
     /// KEYS of `claim.lua`, `lost.lua` and `own_fetch.lua`.
     pub(super) fn claim(&self) -> Vec<&str> {
-        let mut keys = vec![
-            self.stream.as_str(),
-            &self.ledger,
-            &self.retry,
-            &self.dead,
-        ];
+        let mut keys = vec![self.stream.as_str(), &self.ledger, &self.retry, &self.dead];
         if self.is_owned {
             keys.push(&self.parked);
         }

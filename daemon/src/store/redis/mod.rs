@@ -12,8 +12,8 @@ mod errors;
 mod info;
 mod keys;
 mod lane;
-mod owner;
 pub mod managed;
+mod owner;
 pub mod preflight;
 mod resp;
 mod scripts;
@@ -32,8 +32,8 @@ use self::connection::Connection;
 use self::keys::Keys;
 use self::lane::{Lane, RedisReader, RedisWriter};
 use self::owner::{RedisFollower, RedisOwner};
-use crate::record::EntryId;
 use super::{Admin, Layout, Owner, Reader, Result, Store, StoreError, Writer};
+use crate::record::EntryId;
 
 /// A store on one server. Cheap to clone.
 #[derive(Clone)]

@@ -173,7 +173,10 @@ impl Owner for RedisOwner {
                 },
                 ..*commit
             };
-            match run(&mut self.0, &piece, &scripts::COMMIT_ALLOW_OOM).await.0? {
+            match run(&mut self.0, &piece, &scripts::COMMIT_ALLOW_OOM)
+                .await
+                .0?
+            {
                 OwnedDone::Done { committed, foreign } => {
                     is_foreign |= foreign;
                     let exceptions = committed.exceptions.into_iter();

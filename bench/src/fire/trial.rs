@@ -1,0 +1,75 @@
+//! What a trial is, and all there are. To add one: a file beside this, and its line in `TRIALS`.
+
+use anyhow::Result;
+use rand::rngs::SmallRng;
+
+use super::servers::Kind;
+use super::table::Table;
+use crate::note;
+use crate::report::Goal;
+
+/// One test of the list in reliability.md, or a figure of its own.
+pub(crate) struct Trial {
+    /// Its number there, or a name; as given on the command line.
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) run: fn(&mut Field<'_>) -> Result<()>,
+}
+
+/// In the order of reliability.md.
+pub(crate) const TRIALS: &[Trial] = &[Trial {
+    name: "1",
+    title: "kill -9 of the daemon",
+    run: super::daemon_kill::run,
+}];
+
+/// Where a trial happens: the server, the luck, and where its figures go.
+pub(crate) struct Field<'a> {
+    pub(crate) server: &'a Kind,
+    pub(crate) trial: &'static str,
+    pub(crate) quick: bool,
+    /// Of the seed, the trial and the server alone.
+    pub(crate) random: SmallRng,
+    pub(crate) seed: u64,
+    pub(crate) table: &'a mut Table,
+}
+
+impl Field<'_> {
+    /// One figure, and what it must be.
+    pub(crate) fn figure(&mut self, name: &str, unit: &'static str, value: f64, goal: Goal) {
+        self.table
+            .figure(self.trial, &self.server.label, name, unit, value, goal);
+    }
+
+    /// A figure that passes when it is 0.
+    #[expect(clippy::cast_precision_loss, reason = "a count for people")]
+    pub(crate) fn none(&mut self, name: &str, unit: &'static str, n: u64) {
+        self.figure(name, unit, n as f64, Goal::AtMost(0.0));
+    }
+
+    /// The worst of many against its limit, with the median beside it.
+    pub(crate) fn worst(&mut self, name: &str, unit: &'static str, samples: &[f64], limit: f64) {
+        let worst = samples.iter().copied().fold(0.0, f64::max);
+        let median = crate::report::median(samples);
+        if samples.is_empty() {
+            self.table.failed(
+                self.trial,
+                &self.server.label,
+                &format!("{name}: nothing was measured"),
+            );
+            return;
+        }
+        self.figure(&format!("{name}, median"), unit, median, Goal::None);
+        self.figure(&format!("{name}, worst"), unit, worst, Goal::AtMost(limit));
+    }
+
+    /// This trial, or a part of it, did not run, and why.
+    pub(crate) fn not_run(&mut self, why: &str) {
+        self.table.not_run(self.trial, &self.server.label, why);
+    }
+
+    /// Progress.
+    pub(crate) fn say(&self, text: &str) {
+        note(&format!("{} on {}: {text}", self.trial, self.server.label));
+    }
+}
