@@ -46,7 +46,6 @@ pub(crate) struct Sent {
 pub(crate) struct Record {
     /// What the ids of its events begin with.
     pub(crate) name: String,
-    pub(crate) begun: Instant,
     /// By producer, by number.
     pub(crate) sent: Vec<Vec<Sent>>,
     /// Why the server refused, the first time.
@@ -139,9 +138,18 @@ impl Load {
         }
     }
 
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
+    }
+
     /// Events acknowledged so far.
     pub(crate) fn acked(&self) -> u64 {
         self.shared.acked.load(Ordering::Relaxed)
+    }
+
+    /// Events a second from now on, of each producer.
+    pub(crate) fn rate(&self, per_s: u64) {
+        self.shared.rate.store(per_s, Ordering::Relaxed);
     }
 
     /// Ends after what is in flight is answered; the record.
@@ -149,7 +157,6 @@ impl Load {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut record = Record {
             name: self.name,
-            begun: self.begun,
             sent: Vec::new(),
             refusal: None,
         };

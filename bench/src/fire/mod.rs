@@ -3,12 +3,19 @@
 
 mod books;
 mod daemon_kill;
+mod groups;
+mod hand_over;
 mod house;
+mod leaving;
 mod load;
+mod redis_kill;
+mod reset;
 mod resp;
 mod servers;
+mod stopped;
 mod table;
 mod trial;
+mod trimmed;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -17,11 +17,48 @@ pub(crate) struct Trial {
 }
 
 /// In the order of reliability.md.
-pub(crate) const TRIALS: &[Trial] = &[Trial {
-    name: "1",
-    title: "kill -9 of the daemon",
-    run: super::daemon_kill::run,
-}];
+pub(crate) const TRIALS: &[Trial] = &[
+    Trial {
+        name: "1",
+        title: "kill -9 of the daemon",
+        run: super::daemon_kill::run,
+    },
+    Trial {
+        name: "2",
+        title: "kill -9 of Redis",
+        run: super::redis_kill::run,
+    },
+    Trial {
+        name: "4",
+        title: "SIGSTOP of Redis and of the daemon, zombies",
+        run: super::stopped::run,
+    },
+    Trial {
+        name: "12",
+        title: "FLUSHALL, DEL, XGROUP DESTROY and SETID",
+        run: super::reset::run,
+    },
+    Trial {
+        name: "13",
+        title: "trimmed beyond what was read and what is pending",
+        run: super::trimmed::run,
+    },
+    Trial {
+        name: "23",
+        title: "SIGTERM under load, rolling restarts",
+        run: super::leaving::run,
+    },
+    Trial {
+        name: "hand-over",
+        title: "an owned stage from one daemon to another",
+        run: super::hand_over::run,
+    },
+    Trial {
+        name: "groups",
+        title: "lag and pending as redis-cli shows them, against the truth",
+        run: super::groups::run,
+    },
+];
 
 /// Where a trial happens: the server, the luck, and where its figures go.
 pub(crate) struct Field<'a> {

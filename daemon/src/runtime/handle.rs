@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::meter::StageMeter;
+use super::seldom::Seldom;
 use crate::record::EntryId;
 
 /// What a worker is doing, for `consumers ls` and the sampler.
@@ -73,6 +74,10 @@ pub struct StageHandle {
     pub trouble: Mutex<Option<String>>,
     /// Whether the store was away at the last try.
     pub store_away: AtomicBool,
+    /// Entries that somebody else acknowledged, to be told.
+    pub(super) foreign: Seldom,
+    /// Settled entries that came again, to be told.
+    pub(super) redelivered: Seldom,
     pub(super) workers: Mutex<HashMap<String, WorkerEntry>>,
 }
 
@@ -243,6 +248,8 @@ impl StageHandle {
             running: AtomicU32::new(wanted),
             trouble: Mutex::default(),
             store_away: AtomicBool::new(false),
+            foreign: Seldom::default(),
+            redelivered: Seldom::default(),
             workers: Mutex::default(),
         }
     }

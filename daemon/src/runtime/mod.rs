@@ -12,6 +12,7 @@ mod meter;
 pub mod pressure;
 mod reader;
 mod schedule;
+mod seldom;
 mod supervisor;
 mod worker;
 
