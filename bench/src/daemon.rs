@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::server::Server;
 
@@ -127,7 +127,7 @@ impl Daemon {
         let mut socket = None;
         loop {
             if let Some((lines, stream)) = &mut socket {
-                let status = ask(lines, stream, "status.get")?;
+                let status = ask(lines, stream, "status.get", &json!({}))?;
                 if status["result"]["healthy"] == true {
                     return Ok(self.begun.elapsed());
                 }
@@ -308,15 +308,28 @@ impl Control {
 
     /// Whether the daemon says that it is healthy.
     pub(crate) fn is_healthy(&mut self) -> Result<bool> {
-        let status = ask(&mut self.lines, &mut self.stream, "status.get")?;
-        Ok(status["result"]["healthy"] == true)
+        Ok(self.call("status.get", &json!({}))?["healthy"] == true)
+    }
+
+    /// Asks; the result, or the error as a document.
+    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Result<Value> {
+        let answer = ask(&mut self.lines, &mut self.stream, method, params)?;
+        Ok(match answer.get("result") {
+            Some(result) => result.clone(),
+            None => answer,
+        })
     }
 }
 
-fn ask(lines: &mut impl std::io::BufRead, stream: &mut UnixStream, method: &str) -> Result<Value> {
+fn ask(
+    lines: &mut impl std::io::BufRead,
+    stream: &mut UnixStream,
+    method: &str,
+    params: &Value,
+) -> Result<Value> {
     writeln!(
         stream,
-        r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{}}}}"#
+        r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#
     )
     .context("write to the control socket")?;
     loop {

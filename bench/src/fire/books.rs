@@ -100,6 +100,17 @@ impl Books {
         record: &Record,
         against: Against,
     ) -> Result<Self> {
+        Self::settle_but(house, daemon, record, against, |_| false)
+    }
+
+    /// The same, where events of these numbers must not take effect at all.
+    pub(crate) fn settle_but(
+        house: &House,
+        daemon: &Daemon,
+        record: &Record,
+        against: Against,
+        is_poison: fn(usize) -> bool,
+    ) -> Result<Self> {
         let ledger = daemon.pipectl(&["ledger", "--wait-settled", "--timeout", SETTLED])?;
         let mut client = house.client()?;
         let source = Tally::of(&mut client, "events", record)?;
@@ -123,10 +134,11 @@ impl Books {
                 } else if event.was_refused && !event.is_doubtful && is_in {
                     books.false_refusals += 1;
                 }
-                let should = match against {
-                    Against::Stream => is_in,
-                    Against::Hop => times > 0,
-                };
+                let should = !is_poison(n)
+                    && match against {
+                        Against::Stream => is_in,
+                        Against::Hop => times > 0,
+                    };
                 books.lost += u64::from(should && times == 0);
                 books.doubled += u64::from(times.saturating_sub(u16::from(should)));
                 if should {

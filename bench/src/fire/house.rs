@@ -47,6 +47,7 @@ keep = "1d"
 [stage.enrich]
 group = "event_group"
 {enrich}
+max_entry = "1MiB"
 
 [[stage.enrich.operators]]
 kind = "validate"
@@ -65,7 +66,7 @@ from = "enrich"
 [[stage.count.operators]]
 kind = "aggregate"
 by = ["type", "product", "session"]
-session_keep = "1d"
+session_keep = "30d"
 "#
         )
     }

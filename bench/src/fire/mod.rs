@@ -2,12 +2,18 @@
 //! that the product has no part in. Exit 0 when everything is as promised, 1 otherwise, 2 for bad usage.
 
 mod books;
+mod clocks;
 mod daemon_kill;
+mod full;
 mod groups;
 mod hand_over;
 mod house;
 mod leaving;
 mod load;
+mod model;
+mod network;
+mod poison;
+mod power;
 mod redis_kill;
 mod reset;
 mod resp;

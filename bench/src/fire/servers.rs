@@ -25,11 +25,26 @@ pub(crate) enum Which {
     Redis8,
     /// All of them.
     All,
+    /// The one that is on PATH, whatever it is.
+    Installed,
 }
 
 /// Those that are here; the others are named in the table.
 pub(crate) fn find(which: Which, table: &mut Table) -> Vec<Kind> {
     let mut found = Vec::new();
+    if which == Which::Installed {
+        let program = ["redis-server", "valkey-server"]
+            .into_iter()
+            .find_map(on_path);
+        if let Some((version, program)) = program.and_then(|p| Some((version(&p)?, p))) {
+            table.server("here", &version);
+            found.push(Kind {
+                label: "here".to_owned(),
+                program,
+            });
+        }
+        return found;
+    }
     for (kind, label, variable, on) in [
         (Which::Redis7, "redis7", "FIRE_REDIS7", Some("redis-server")),
         (

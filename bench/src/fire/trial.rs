@@ -29,9 +29,39 @@ pub(crate) const TRIALS: &[Trial] = &[
         run: super::redis_kill::run,
     },
     Trial {
+        name: "3",
+        title: "the power fails: what was not forced to the disk is gone",
+        run: super::power::run,
+    },
+    Trial {
         name: "4",
         title: "SIGSTOP of Redis and of the daemon, zombies",
         run: super::stopped::run,
+    },
+    Trial {
+        name: "5",
+        title: "a full disk",
+        run: super::full::disk,
+    },
+    Trial {
+        name: "6",
+        title: "Redis at its memory limit",
+        run: super::full::memory,
+    },
+    Trial {
+        name: "7",
+        title: "a network that parts, both ways and each way",
+        run: super::network::partition,
+    },
+    Trial {
+        name: "8",
+        title: "a network that is slow, thin, and breaks",
+        run: super::network::slow,
+    },
+    Trial {
+        name: "9",
+        title: "clocks that jump",
+        run: super::clocks::run,
     },
     Trial {
         name: "12",
@@ -44,9 +74,29 @@ pub(crate) const TRIALS: &[Trial] = &[
         run: super::trimmed::run,
     },
     Trial {
+        name: "14",
+        title: "poison pills",
+        run: super::poison::pills,
+    },
+    Trial {
+        name: "18",
+        title: "giants",
+        run: super::poison::giants,
+    },
+    Trial {
+        name: "19",
+        title: "bytes meant for somebody's terminal",
+        run: super::poison::hostile,
+    },
+    Trial {
         name: "23",
         title: "SIGTERM under load, rolling restarts",
         run: super::leaving::run,
+    },
+    Trial {
+        name: "26",
+        title: "random histories on the store, against a model",
+        run: super::model::run,
     },
     Trial {
         name: "hand-over",
