@@ -9,6 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::raw::Client;
 
+/// A new server answers by then.
+const START: Duration = Duration::from_secs(10);
+/// One that has to read its files first.
+const LOAD: Duration = Duration::from_secs(60);
+
 /// How the server keeps its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keeps {
@@ -103,7 +108,7 @@ impl Server {
         };
         let child = launch.spawn(&dir.path().join("redis.sock"))?;
         let mut server = Self { child, dir, launch };
-        server.wait()?;
+        server.wait(START)?;
         Ok(server)
     }
 
@@ -117,11 +122,11 @@ impl Server {
     /// Starts it again with the data that it has, and waits until it answers.
     pub(crate) fn start_again(&mut self) -> Result<()> {
         self.child = self.launch.spawn(&self.socket())?;
-        self.wait()
+        self.wait(LOAD)
     }
 
-    fn wait(&mut self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+    fn wait(&mut self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
         loop {
             if let Ok(mut client) = Client::connect(&self.socket())
                 && client.ask(&["PING"]).is_ok()

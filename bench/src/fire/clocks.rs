@@ -32,6 +32,10 @@ pub(crate) fn run(field: &mut Field<'_>) -> Result<()> {
         return Ok(());
     };
     let library = library.to_str().context("a path of text")?.to_owned();
+    let is_both = server(field, &library, "+0").is_ok();
+    if !is_both {
+        field.not_run("the server's own clock: libfaketime does not run under this server; the daemon's alone jumps");
+    }
     // There and back; then over the end of 32 bits, and over a leap day.
     for (what, times) in [
         (
@@ -45,31 +49,53 @@ pub(crate) fn run(field: &mut Field<'_>) -> Result<()> {
         ("over 2038-01-19 03:14:07", &["@2038-01-19 03:14:03"]),
         ("over a leap day", &["@2028-02-28 23:59:57"]),
     ] {
-        jumps(field, &library, what, times).with_context(|| what.to_owned())?;
+        jumps(field, &library, what, times, is_both).with_context(|| what.to_owned())?;
     }
     Ok(())
 }
 
-fn jumps(field: &mut Field<'_>, library: &str, what: &str, times: &[&str]) -> Result<()> {
-    let dir = folder()?;
-    let file = dir.path().join("time");
-    std::fs::write(&file, times.first().context("a time")?)?;
-    let env = [
+/// What makes a process follow the time in a file.
+fn env<'a>(library: &'a str, file: &'a str) -> [(&'static str, &'a str); 5] {
+    [
         ("LD_PRELOAD", library),
-        (
-            "FAKETIME_TIMESTAMP_FILE",
-            file.to_str().context("a path of text")?,
-        ),
+        ("FAKETIME_TIMESTAMP_FILE", file),
         ("FAKETIME_NO_CACHE", "1"),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ("DONT_FAKE_MONOTONIC", "1"),
-    ];
+    ]
+}
+
+/// A server that follows the file `time` in its folder.
+fn server(field: &Field<'_>, library: &str, time: &str) -> Result<Server> {
+    let dir = folder()?;
+    let file = dir.path().join("time");
+    std::fs::write(&file, time)?;
+    let file = file.to_str().context("a path of text")?.to_owned();
     let wrap: Vec<String> = std::iter::once("env".to_owned())
-        .chain(env.iter().map(|(name, value)| format!("{name}={value}")))
+        .chain(env(library, &file).map(|(name, value)| format!("{name}={value}")))
         .collect();
     let data = dir.path().to_owned();
     let program = &field.server.program;
-    let server = Server::launch(dir, data, &wrap, program, Keeps::Nothing, &[])?;
+    Server::launch(dir, data, &wrap, program, Keeps::Nothing, &[])
+}
+
+fn jumps(
+    field: &mut Field<'_>,
+    library: &str,
+    what: &str,
+    times: &[&str],
+    is_both: bool,
+) -> Result<()> {
+    let first = times.first().context("a time")?;
+    let server = if is_both {
+        server(field, library, first)?
+    } else {
+        Server::of(&field.server.program, Keeps::Nothing, &[])?
+    };
+    let file = server.dir().join("time");
+    std::fs::write(&file, first)?;
+    let path = file.to_str().context("a path of text")?.to_owned();
+    let env = env(library, &path);
     let mut house = House::on(server, Shape::OwnedCount);
     // Nothing is trimmed by age here, or the record could not be compared.
     house.sets.push("retention.keep=365d".to_owned());
