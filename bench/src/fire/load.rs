@@ -81,8 +81,11 @@ pub(crate) struct Load {
     name: String,
     begun: Instant,
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<Result<(Vec<Sent>, Option<String>)>>>,
+    threads: Vec<JoinHandle<Result<Told>>>,
 }
+
+/// What one producer sent, and why it was refused the first time.
+type Told = (Vec<Sent>, Option<String>);
 
 struct Shared {
     stop: AtomicBool,
@@ -185,7 +188,7 @@ struct Producer {
 const LAST: Duration = Duration::from_secs(60);
 
 impl Producer {
-    fn run(mut self) -> Result<(Vec<Sent>, Option<String>)> {
+    fn run(mut self) -> Result<Told> {
         let mut connection: Option<Client> = None;
         // Numbers of events that are not settled.
         let mut open: Vec<usize> = Vec::new();

@@ -212,16 +212,23 @@ fn throughput(
     let per_s = wait("the backlog to be done", Duration::from_secs(120), || {
         let done = watch.done()?[1];
         let now = Instant::now();
+        if done == 0 {
+            return Ok(None);
+        }
         let (begun, at) = *first.get_or_insert((now, done));
         #[expect(clippy::cast_precision_loss, reason = "some ten thousand")]
         Ok((done >= all).then(|| (done - at) as f64 / now.duration_since(begun).as_secs_f64()))
     })?;
     let cpu = host::cpu_s(daemon.pid())? - cpu;
     let log = daemon.whole_log();
-    let timeouts = log
+    let timeouts: Vec<&str> = log
         .lines()
         .filter(|line| line.contains("no answer") || line.contains("timed out"))
-        .count() as u64;
+        .collect();
+    for line in &timeouts {
+        field.say(line);
+    }
+    let timeouts = timeouts.len() as u64;
     let what = format!("round trip {:?}, {}: ", 2 * delay, shape.name());
     exact(field, &house, daemon, load, &what)?;
     let goal = goal.map_or(Goal::None, Goal::AtLeast);
