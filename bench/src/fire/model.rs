@@ -14,8 +14,16 @@ pub(crate) fn run(field: &mut Field<'_>) -> Result<()> {
         field.not_run("scripts/fire builds the test binary; without it name one in FIRE_CONTRACT");
         return Ok(());
     };
+    // The store in memory is a Redis 7.0; newer servers count trimmed entries as read, which the store has to bear.
+    let skipped: &[&str] = if field.server.label == "redis7" {
+        &[]
+    } else {
+        field.not_run("that the model's streams are this server's: the model is Redis 7.0's");
+        &["--skip", "streams_of_the_model"]
+    };
     let out = Command::new(&binary)
         .args(["--test-threads", "2", "--skip", "memory::"])
+        .args(skipped)
         .env("PIPELINED_REDIS_SERVER", &field.server.program)
         .env("PROPTEST_CASES", if field.quick { "20" } else { "300" })
         .output()
