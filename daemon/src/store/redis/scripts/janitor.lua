@@ -65,9 +65,9 @@ for i = 4, #ARGV, 2 do
     local open = found['entries-read'] and added - found['entries-read'] - actual or missed
     -- From a stream that nothing was taken out of nothing is lost: somebody moved the group over what it skipped.
     if added == length then open = 0 end
-    -- Where the server says nothing, what others took out since the last round bounds it.
+    -- Where the server says too little, what others took out since the last round bounds it.
     local known = tonumber(call('HGET', LEDGER, 'removed:' .. stage) or '0')
-    if missed > 0 and open <= 0 and removed > known and reads_jump() then open = removed - known end
+    if missed > open and removed - known > math.max(open, 0) and reads_jump() then open = removed - known end
     if removed ~= known then call('HSET', LEDGER, 'removed:' .. stage, digits(removed)) end
     local lost = math.max(0, math.min(missed, open))
     if lost > 0 then call('HINCRBY', LEDGER, stage .. ':lost', lost) end
