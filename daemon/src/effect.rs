@@ -1,5 +1,7 @@
 //! What an operator asks for: effects, as values. One commit in the store executes those of a whole batch.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::record::Fields;
@@ -21,6 +23,36 @@ pub struct Effects {
     /// Entries for the stage's output stream. Without an operator that speaks of it, the worker emits the record itself
     /// when the stage has an output.
     pub children: Vec<Fields>,
+    /// Keyed state and timers.
+    pub kept: Kept,
+}
+
+/// What becomes of keyed state, by whole state key (owned stages only). Unlike other effects it also counts where the
+/// record ends on purpose (`Done`, `Filtered`, `Late`); it never counts where the record failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// State; of several changes of one key the last holds.
+    pub state: Vec<(Bytes, Change)>,
+    /// Timers; the same.
+    pub timers: Vec<(Bytes, Timer)>,
+}
+
+/// What becomes of a state key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It holds this.
+    Set(Bytes),
+    /// It is not there any more. Its timer stays as it is.
+    Forget,
+}
+
+/// What becomes of the timer of a state key. Processing time: by the server's clock, from the commit on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// Due after this long, in place of an earlier one.
+    After(Duration),
+    /// It never fires.
+    Clear,
 }
 
 /// How a record leaves an operator.
@@ -44,7 +76,7 @@ pub struct Failure {
     /// What follows.
     pub class: Class,
     /// Stable word for `dead ls`: `rejected`, `parse_error`, `too_large`, `too_many_fields`, `lookup_failed`,
-    /// `lookup_away` (never a dead letter), `panic`, `timeout`.
+    /// `lookup_away` (never a dead letter), `state_too_large`, `state_unreadable`, `panic`, `timeout`.
     pub reason: &'static str,
     /// For a person: what was tried, the value, where. May quote data.
     pub error: String,

@@ -13,6 +13,7 @@ mod store_contract {
     pub(crate) mod hops;
     pub(crate) mod house;
     mod in_memory;
+    pub(crate) mod keyed;
     pub(crate) mod model;
     pub(crate) mod on_redis;
     pub(crate) mod owned;
@@ -63,6 +64,7 @@ macro_rules! contract {
             holes_pending::hole_09_a_sweep_takes_idle_entries_of_others_only,
             holes_pending::hole_09_a_heartbeat_makes_own_entries_young_and_takes_none_back,
             holes_pending::hole_10_deliveries_and_failed_tries_are_two_counters,
+            holes_pending::hole_19_deleted_entries_are_booked_before_a_sweep_forgets_them,
             commits::new_entries_are_delivered_once_and_in_order,
             commits::entries_come_byte_for_byte,
             commits::reading_returns_when_an_entry_comes,
@@ -115,6 +117,10 @@ macro_rules! contract {
             hops::a_redriven_entry_is_spawned_for_the_other_readers,
             owned::an_owner_works_by_position_and_every_tool_sees_it,
             owned::a_lease_is_held_until_it_is_given_up_or_runs_out,
+            owned::who_asks_for_a_lease_is_heard_and_it_is_kept_for_them,
+            owned::a_lease_tells_of_owners_that_ended_without_a_word,
+            owned::hole_03_a_shared_worker_beside_an_owner_is_refused,
+            owned::hole_06_the_janitor_keeps_what_the_owner_has_not_passed,
             owned::a_zombies_commit_is_refused_and_changes_nothing,
             owned::a_commit_whose_reply_was_lost_is_known_as_done,
             owned::what_must_wait_is_parked_and_worked_off,
@@ -127,6 +133,20 @@ macro_rules! contract {
             owned::a_person_settles_and_releases_what_is_parked,
             owned::a_stage_changes_its_delivery_without_loss,
             owned::after_a_roll_back_the_owner_starts_from_the_stored_position,
+            keyed::state_moves_with_the_position_and_the_next_owner_reads_it,
+            keyed::hole_03_a_zombie_with_an_old_version_changes_no_state,
+            keyed::hole_03_state_that_somebody_changed_refuses_the_commit,
+            keyed::state_that_is_not_ours_is_broken_and_nothing_is_done,
+            keyed::large_state_is_loaded_in_parts,
+            keyed::hole_11_state_changes_once_when_the_reply_was_lost,
+            keyed::a_duplicate_is_named_before_state_counts_it,
+            keyed::a_parked_entry_taken_by_a_person_changes_no_state,
+            keyed::a_timer_fires_once_with_what_it_changes,
+            keyed::a_timer_that_was_cleared_or_moved_never_fires,
+            keyed::a_timer_is_refused_when_its_state_was_changed,
+            keyed::state_outlives_resets_of_the_group_and_of_the_stream,
+            keyed::after_a_roll_back_state_and_position_agree,
+            keyed::state_made_otherwise_is_refused_and_what_is_left_is_told,
             house::a_discarded_entry_is_acknowledged_unapplied,
             house::an_entry_killed_by_hand_becomes_a_dead_letter,
             house::an_operator_finds_a_trimmed_entry_lost,

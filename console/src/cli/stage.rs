@@ -1,4 +1,4 @@
-//! `pipectl pause|resume|scale STAGE`: steering one stage.
+//! `pipectl pause|resume|scale|take STAGE`: steering one stage.
 
 use serde_json::{Map, Value};
 
@@ -36,6 +36,15 @@ pub(super) struct ScaleArgs {
     flags: CommandFlags,
 }
 
+/// Take over an owned stage: this daemon works it from now on
+#[derive(Debug, clap::Args)]
+pub(super) struct TakeArgs {
+    /// Stage
+    stage: String,
+    #[command(flatten)]
+    flags: CommandFlags,
+}
+
 pub(super) fn pause(app: &App, args: PauseArgs) -> Verdict {
     act::command(app, "stage.pause", of_stage(args.stage), &args.flags)
 }
@@ -48,6 +57,10 @@ pub(super) fn scale(app: &App, args: ScaleArgs) -> Verdict {
     let mut params = of_stage(args.stage);
     params.insert("workers".to_owned(), args.workers.into());
     act::command(app, "stage.scale", params, &args.flags)
+}
+
+pub(super) fn take(app: &App, args: TakeArgs) -> Verdict {
+    act::command(app, "stage.take", of_stage(args.stage), &args.flags)
 }
 
 fn of_stage(stage: String) -> Map<String, Value> {

@@ -354,6 +354,7 @@ fn equal_command(name: &str, params: &Map<String, Value>, reason: Option<&str>) 
         "stage.pause" => format!("pipectl pause {}", value("stage")),
         "stage.resume" => format!("pipectl resume {}", value("stage")),
         "stage.scale" => format!("pipectl scale {} {}", value("stage"), value("workers")),
+        "stage.take" => format!("pipectl take {}", value("stage")),
         "consumer.retire" => format!(
             "pipectl consumers retire {} --stage {}",
             value("consumer"),

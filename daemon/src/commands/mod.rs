@@ -11,6 +11,7 @@ mod fault_release;
 mod stage_pause;
 mod stage_resume;
 mod stage_scale;
+mod stage_take;
 
 pub use check::check;
 pub use command::{Command, Run};
@@ -21,6 +22,7 @@ pub static COMMANDS: &[Command] = &[
     stage_pause::COMMAND,
     stage_resume::COMMAND,
     stage_scale::COMMAND,
+    stage_take::COMMAND,
     consumer_retire::COMMAND,
     daemon_drain::COMMAND,
     fault_park::COMMAND,

@@ -19,8 +19,9 @@ use crate::clock::Clock;
 use crate::runtime::{Handle, StageMeter};
 use crate::store::{Aggregates, ConsumerDepth, Depth, Lag, Server, StoreError};
 
-/// Depths older than this are unknown.
-const FRESH: Duration = Duration::from_secs(2);
+/// Depths older than this are unknown, so that a server that hangs shows within two ticks; over a slow line twice as long
+/// as the last answer took is added.
+const FRESH: Duration = Duration::from_millis(1_500);
 /// Host facts older than this are unknown; they are read every other second.
 const HOST_FRESH: Duration = Duration::from_secs(10);
 /// Consumers looked at per stage, those with most entries first: a group with more has a third party's leak.
@@ -47,6 +48,8 @@ struct Known {
     depth: Option<(Instant, Arc<Depth>)>,
     error: Option<StoreError>,
     answered: Option<Instant>,
+    /// How long the last depths took.
+    took: Duration,
     server: Option<Arc<Server>>,
     aggregates: Option<(Instant, Arc<Aggregates>)>,
     /// Per stage: consumers, and how many were left out.
@@ -119,6 +122,7 @@ impl Gather {
         let known = &mut self.known;
         known.error = None;
         known.answered = Some(answers.at);
+        known.took = answers.took;
         known.depth = Some((answers.at, Arc::new(depth)));
         for (to, from) in known.consumers.iter_mut().zip(answers.consumers) {
             *to = from.map(bounded).or(to.take());
@@ -231,7 +235,7 @@ impl Gather {
         let fresh = known
             .depth
             .as_ref()
-            .filter(|(at, _)| now.duration_since(*at) <= FRESH);
+            .filter(|(at, _)| now.duration_since(*at) <= FRESH + 2 * known.took);
         let since = now.duration_since(known.answered.unwrap_or(self.started));
         let error = match (&known.error, fresh) {
             (Some(error), _) => Some(error.clone()),

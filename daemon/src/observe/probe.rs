@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::facts::OldestPending;
@@ -37,6 +38,8 @@ pub(super) struct Due {
 pub(super) struct Answers {
     /// When the depths came.
     pub(super) at: Instant,
+    /// How long they took.
+    pub(super) took: Duration,
     /// The depths, or why there are none; then there is nothing else either.
     pub(super) depth: Result<Depth>,
     /// Per stage, where asked and answered.
@@ -51,7 +54,8 @@ pub(super) struct Answers {
 
 /// Asks. Takes at most [`DEADLINE`].
 pub(super) async fn probe(admin: Arc<dyn Admin>, handle: Handle, due: Due) -> Answers {
-    let deadline = Instant::now() + DEADLINE;
+    let begun = Instant::now();
+    let deadline = begun + DEADLINE;
     let depth = match timeout_at(deadline, admin.depth()).await {
         Ok(answer) => answer,
         Err(_) => Err(StoreError::Unavailable(format!(
@@ -62,6 +66,7 @@ pub(super) async fn probe(admin: Arc<dyn Admin>, handle: Handle, due: Due) -> An
     let at = Instant::now();
     let mut answers = Answers {
         at,
+        took: at - begun,
         depth,
         consumers: Vec::new(),
         oldest: Vec::new(),
@@ -72,31 +77,54 @@ pub(super) async fn probe(admin: Arc<dyn Admin>, handle: Handle, due: Due) -> An
         return answers;
     };
     // Beyond the depths a missing answer leaves the older one, or nothing: it must not cost the depths.
-    let rest = async {
-        if due.server {
-            answers.server = admin.server().await.ok();
+    // All at once: over a line with a long way there and back, one after the other would outlast the depths.
+    let depth = Arc::new(depth.clone());
+    let n = depth.stages.len();
+    (answers.consumers, answers.oldest) = (vec![None; n], vec![None; n]);
+    let mut asked: JoinSet<Answer> = JoinSet::new();
+    for (i, stage) in depth.stages.iter().enumerate() {
+        let known = due.oldest.get(i).copied().flatten();
+        let wanted =
+            due.consumers || stage.pending > 0 || due.consumers_of.get(i).is_some_and(|w| *w);
+        if wanted && stage.present {
+            let admin = Arc::clone(&admin);
+            asked.spawn(async move { Answer::Consumers(i, admin.consumers(i).await.ok()) });
         }
-        for (i, stage) in depth.stages.iter().enumerate() {
-            let wanted =
-                due.consumers || stage.pending > 0 || due.consumers_of.get(i).is_some_and(|w| *w);
-            let consumers = if wanted && stage.present {
-                admin.consumers(i).await.ok()
-            } else {
-                None
-            };
-            answers.consumers.push(consumers);
-            let known = due.oldest.get(i).copied().flatten();
-            answers
-                .oldest
-                .push(oldest(&*admin, &handle, i, depth, known).await);
+        if stage.oldest_pending.is_some() {
+            answers.oldest[i] = known;
+            let (admin, handle, depth) = (Arc::clone(&admin), handle.clone(), Arc::clone(&depth));
+            asked.spawn(async move {
+                Answer::Oldest(i, oldest(&*admin, &handle, i, &depth, known).await)
+            });
         }
-        if due.aggregates {
-            answers.aggregates = admin.aggregates(N_PRODUCTS).await.ok();
+    }
+    if due.server {
+        let admin = Arc::clone(&admin);
+        asked.spawn(async move { Answer::Server(admin.server().await.ok()) });
+    }
+    if due.aggregates {
+        asked.spawn(async move { Answer::Aggregates(admin.aggregates(N_PRODUCTS).await.ok()) });
+    }
+    // What was answered before the deadline stays; the rest is dropped with the set.
+    while let Ok(Some(answer)) = timeout_at(deadline, asked.join_next()).await {
+        match answer {
+            Ok(Answer::Consumers(i, consumers)) => answers.consumers[i] = consumers,
+            Ok(Answer::Oldest(i, oldest)) => answers.oldest[i] = oldest,
+            Ok(Answer::Server(server)) => answers.server = server,
+            Ok(Answer::Aggregates(aggregates)) => answers.aggregates = aggregates,
+            // A question that failed in itself is one without an answer.
+            Err(error) => tracing::debug!(%error, "a question to the store ended early"),
         }
-    };
-    // What was answered before the deadline stays.
-    let _ = timeout_at(deadline, rest).await;
+    }
     answers
+}
+
+/// One of the questions beside the depths, answered.
+enum Answer {
+    Consumers(usize, Option<Vec<ConsumerDepth>>),
+    Oldest(usize, Option<OldestPending>),
+    Server(Option<Server>),
+    Aggregates(Option<Aggregates>),
 }
 
 /// When the oldest pending entry was read first, if no worker here holds it (the worker then knows better).

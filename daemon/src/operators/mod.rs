@@ -2,6 +2,7 @@
 //! order users see.
 
 mod aggregate;
+mod count;
 mod filter;
 mod lookup;
 mod names;
@@ -14,4 +15,10 @@ mod validate;
 pub use operator::{Kind, Loaded, Need, Operator, Setup};
 
 /// Every operator.
-pub static OPERATORS: &[Kind] = &[validate::KIND, filter::KIND, lookup::KIND, aggregate::KIND];
+pub static OPERATORS: &[Kind] = &[
+    validate::KIND,
+    filter::KIND,
+    lookup::KIND,
+    count::KIND,
+    aggregate::KIND,
+];

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pipectl_shared::config;
 
-use crate::effect::{Effects, Flow};
+use crate::effect::{Effects, Flow, Kept};
 use crate::record::{Fields, Record};
 
 /// One operator of a chain, shared by all workers of its stage.
@@ -19,6 +19,18 @@ pub trait Operator: Send + Sync {
 
     /// Names what must be loaded before `apply`; most operators need nothing.
     fn needs(&self, _record: &Record, _needs: &mut Vec<Need>) {}
+
+    /// Names the state keys that `apply` reads or changes for this record, each `<name of its state>:<key>`; most operators
+    /// keep nothing. Only in owned stages, and the record is as the stage reads it.
+    fn state_keys(&self, _record: &Record, _keys: &mut Vec<Bytes>) {}
+
+    /// Name of its keyed state; `None` = it keeps none.
+    fn state_name(&self) -> Option<&str> {
+        None
+    }
+
+    /// The timer of one of its state keys is due; `state` is what is kept under the key. May ask for state and timers only.
+    fn on_timer(&self, _key: &Bytes, _state: Option<&Bytes>, _kept: &mut Kept) {}
 
     /// The work. May change the record for the next operator. Must not panic; a panic is caught by the worker and is a
     /// failed try of this record alone.
@@ -41,6 +53,8 @@ pub struct Loaded {
     pub values: HashMap<Need, Result<Option<Arc<Fields>>, String>>,
     /// Lookups that do not answer, with why, by [`Need::lookup`]. What of theirs no memory answers is not in `values`.
     pub away: HashMap<usize, String>,
+    /// Keyed state as earlier records of the batch have left it; `None` = there is nothing under this key.
+    pub state: HashMap<Bytes, Option<Bytes>>,
 }
 
 /// What an operator is built from.

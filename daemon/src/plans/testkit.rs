@@ -39,6 +39,7 @@ pub(crate) fn layout() -> Layout {
         output_readers: 0,
         aggregates: false,
         owned: false,
+        state: Vec::new(),
     };
     let enrich = StageLayout {
         output: Some("{events}:enrich".to_owned()),
@@ -310,8 +311,8 @@ impl Bench {
                     (
                         d.record.id,
                         Outcome::Apply(Effects {
-                            adds: Vec::new(),
                             children,
+                            ..Effects::default()
                         }),
                     )
                 };
@@ -363,8 +364,8 @@ async fn work(memory: Memory, order: Order) {
         outcomes.push((
             entry.record.id,
             Outcome::Apply(Effects {
-                adds: Vec::new(),
                 children,
+                ..Effects::default()
             }),
         ));
     }

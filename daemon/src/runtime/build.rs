@@ -7,7 +7,7 @@ use pipectl_shared::backoff::Backoff;
 use pipectl_shared::config::{self, Config};
 
 use super::worker::Settings;
-use crate::store::{Dedupe, Layout, StageLayout};
+use crate::store::{Dedupe, Layout, StageLayout, StateLayout};
 
 /// Names of everything in the store (semantics.md section 2).
 pub fn layout(config: &Config) -> Layout {
@@ -37,6 +37,7 @@ pub fn layout(config: &Config) -> Layout {
                     .iter()
                     .any(|o| matches!(o, config::Operator::Aggregate(_))),
                 owned: stage.delivery == config::Delivery::Owned,
+                state: stage.operators.iter().filter_map(kept).collect(),
             }
         })
         .collect();
@@ -62,6 +63,17 @@ pub fn layout(config: &Config) -> Layout {
         dedupe,
         session_keep,
         id_field: Bytes::from(config.event.id.clone()),
+    }
+}
+
+/// The keyed state of an operator. A change of what is not in `made_of` goes on with the state that is there.
+fn kept(operator: &config::Operator) -> Option<StateLayout> {
+    match operator {
+        config::Operator::Count(count) => Some(StateLayout {
+            name: count.into.clone(),
+            made_of: format!("count of key {}", count.key),
+        }),
+        _ => None,
     }
 }
 

@@ -9,13 +9,14 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pipectl_shared::config;
 
-use crate::effect::{Class, Effects, Failure, Flow};
+use crate::effect::{Change, Class, Effects, Failure, Flow, Kept};
 use crate::operators::quote::cleaned;
 use crate::operators::{Loaded, Need, OPERATORS, Operator, Setup};
 use crate::record::{FIELD_PARSE_ERROR, FIELDS_MAX, Record};
-use crate::store::StageLayout;
+use crate::store::{StageLayout, VALUE_MAX};
 
 /// Characters of a foreign text (a parse error, a panic's message) that an error shows.
 const SHOWN_MAX: usize = 256;
@@ -107,8 +108,56 @@ impl Chain {
         }
     }
 
-    /// Runs the operators over a copy of the record (its bytes are shared). Never panics.
+    /// Whether any operator keeps state.
+    pub fn keeps_state(&self) -> bool {
+        self.operators.iter().any(|op| op.state_name().is_some())
+    }
+
+    /// Names the state keys that [`Chain::run_keeping`] reads or changes for this record; nothing for a record that is
+    /// refused anyway. A panic of an operator names nothing: the run will meet it again.
+    pub fn state_keys(&self, record: &Record, keys: &mut Vec<Bytes>) {
+        if !self.keeps_state() || self.refused(record).is_some() {
+            return;
+        }
+        let n_before = keys.len();
+        let named = catch_unwind(AssertUnwindSafe(|| {
+            for operator in &self.operators {
+                operator.state_keys(record, keys);
+            }
+        }));
+        if named.is_err() {
+            keys.truncate(n_before);
+        }
+    }
+
+    /// A timer is due. `None`: the operator that set it is not there any more. An error: it panicked, with what it said.
+    pub fn on_timer(&self, key: &Bytes, state: Option<&Bytes>) -> Option<Result<Kept, String>> {
+        let name = key.split(|b| *b == b':').next().unwrap_or_default();
+        let is_its =
+            |op: &&Arc<dyn Operator>| op.state_name().is_some_and(|n| n.as_bytes() == name);
+        let operator = self.operators.iter().find(is_its)?;
+        let kept = catch_unwind(AssertUnwindSafe(|| {
+            let mut kept = Kept::default();
+            operator.on_timer(key, state, &mut kept);
+            kept
+        }));
+        Some(kept.map_err(|payload| {
+            format!(
+                "operator {} panicked: {}",
+                operator.kind(),
+                panic_text(payload.as_ref())
+            )
+        }))
+    }
+
+    /// The same as [`Chain::run_keeping`] for stages without keyed state.
     pub fn run(&self, record: &Record, loaded: &Loaded) -> Ended {
+        self.run_keeping(record, loaded, &mut Kept::default())
+    }
+
+    /// Runs the operators over a copy of the record (its bytes are shared). Never panics. What becomes of keyed state is
+    /// put into `kept`: where the record ends on purpose it counts as well, where it failed there is nothing.
+    pub fn run_keeping(&self, record: &Record, loaded: &Loaded, kept: &mut Kept) -> Ended {
         if let Some(failure) = self.refused(record) {
             return Ended::Failed(failure);
         }
@@ -117,9 +166,9 @@ impl Chain {
         // Unwind safe: the copy and the effects are dropped with the panic; operators are shared and keep no state of a
         // record, and their caches of names survive a poisoned lock.
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            self.apply(record.clone(), loaded, &running)
+            self.apply(record.clone(), loaded, &running, kept)
         }));
-        ended.unwrap_or_else(|payload| {
+        let ended = ended.unwrap_or_else(|payload| {
             Ended::Failed(Failure {
                 class: Class::Retry,
                 reason: "panic",
@@ -129,18 +178,47 @@ impl Chain {
                     panic_text(payload.as_ref())
                 ),
             })
-        })
+        });
+        if let Ended::Failed(_) = ended {
+            *kept = Kept::default();
+        }
+        ended
     }
 
-    fn apply(&self, mut record: Record, loaded: &Loaded, running: &Cell<&'static str>) -> Ended {
+    fn apply(
+        &self,
+        record: Record,
+        loaded: &Loaded,
+        running: &Cell<&'static str>,
+        kept: &mut Kept,
+    ) -> Ended {
         let mut effects = Effects::default();
+        let ended = self.go_through(record, loaded, running, &mut effects);
+        *kept = std::mem::take(&mut effects.kept);
+        if let Some(failure) = too_large(kept) {
+            return Ended::Failed(failure);
+        }
+        match ended {
+            Ended::Apply(_) => Ended::Apply(effects),
+            ended => ended,
+        }
+    }
+
+    /// As [`Chain::apply`], but effects are left in `effects`.
+    fn go_through(
+        &self,
+        mut record: Record,
+        loaded: &Loaded,
+        running: &Cell<&'static str>,
+        effects: &mut Effects,
+    ) -> Ended {
         for operator in &self.operators {
             running.set(operator.kind());
-            match operator.apply(&mut record, loaded, &mut effects) {
+            match operator.apply(&mut record, loaded, effects) {
                 Flow::Next => {}
                 Flow::Done => {
                     effects.children.clear();
-                    return Ended::Apply(effects);
+                    return Ended::Apply(Effects::default());
                 }
                 Flow::Filtered => return Ended::Filtered,
                 Flow::Late => return Ended::Late,
@@ -159,7 +237,7 @@ impl Chain {
             .find_map(|fields| too_many(fields.len()))
         {
             Some(failure) => Ended::Failed(failure),
-            None => Ended::Apply(effects),
+            None => Ended::Apply(Effects::default()),
         }
     }
 
@@ -201,6 +279,22 @@ fn too_many(n_fields: usize) -> Option<Failure> {
         class: Class::Reject,
         reason: "too_many_fields",
         error: format!("entry of {n_fields} fields; at most {FIELDS_MAX} are worked"),
+    })
+}
+
+/// State of this size is a mistake of the operator; the store would refuse it.
+fn too_large(kept: &Kept) -> Option<Failure> {
+    kept.state.iter().find_map(|(key, change)| match change {
+        Change::Set(value) if value.len() > VALUE_MAX => Some(Failure {
+            class: Class::Reject,
+            reason: "state_too_large",
+            error: format!(
+                "state of {} bytes under {}, of at most {VALUE_MAX}",
+                value.len(),
+                shown(key)
+            ),
+        }),
+        _ => None,
     })
 }
 

@@ -1,8 +1,8 @@
 //! The handle by which commands, plans and the sampler reach the running stages. Cheap to clone; all clones are one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::meter::StageMeter;
 use super::seldom::Seldom;
 use crate::record::EntryId;
+use crate::store::Wish;
 
 /// What a worker is doing, for `consumers ls` and the sampler.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,6 +79,14 @@ pub struct StageHandle {
     pub(super) foreign: Seldom,
     /// Settled entries that came again, to be told.
     pub(super) redelivered: Seldom,
+    /// Whether one owner works it in order (delivery `owned`).
+    pub owned: bool,
+    /// Whether a worker of this daemon is the owner now.
+    pub owned_here: watch::Sender<bool>,
+    /// Owned stages: whether this daemon is the one whose turn it is, by the list of daemons that live.
+    pub(super) belongs_here: AtomicBool,
+    /// Owned stages: until when an operator wants it here, milliseconds since 1970.
+    pub(super) take_until_ms: AtomicU64,
     pub(super) workers: Mutex<HashMap<String, WorkerEntry>>,
 }
 
@@ -181,6 +190,25 @@ impl StageHandle {
             })
     }
 
+    /// An operator wants an owned stage to be worked by this daemon: a worker that stands by asks its holder for it until
+    /// then, milliseconds since 1970. [`StageHandle::owned_here`] tells when it came.
+    pub fn take_over(&self, until_ms: u64) {
+        self.take_until_ms.store(until_ms, Ordering::Relaxed);
+    }
+
+    /// Why who stands by would ask the holder for the lease now; `None` = it only waits.
+    pub(super) fn wish(&self, holder: &str, now_ms: u64) -> Option<Wish> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if workers.contains_key(holder) {
+            return None;
+        }
+        if self.take_until_ms.load(Ordering::Relaxed) > now_ms {
+            return Some(Wish::Take);
+        }
+        let belongs_here = self.belongs_here.load(Ordering::Relaxed);
+        belongs_here.then_some(Wish::Balance)
+    }
+
     /// Whether an operator paused it.
     pub fn is_paused(&self) -> bool {
         *self.paused.borrow()
@@ -210,6 +238,16 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// Says whose turn each owned stage is: the daemons that live, in the order of their names, take them in turn.
+    pub(super) fn spread(&self, daemons: &BTreeSet<String>, instance: &str) {
+        let owned = self.stages.iter().filter(|stage| stage.owned);
+        for (i, stage) in owned.enumerate() {
+            let turn = daemons.iter().nth(i % daemons.len().max(1));
+            let is_here = turn.is_some_and(|name| name == instance);
+            stage.belongs_here.store(is_here, Ordering::Relaxed);
+        }
+    }
+
     /// The stage with this name and its index.
     pub fn stage(&self, name: &str) -> Option<(usize, &Arc<StageHandle>)> {
         self.stages.iter().enumerate().find(|(_, s)| s.name == name)
@@ -251,6 +289,10 @@ impl StageHandle {
             foreign: Seldom::default(),
             redelivered: Seldom::default(),
             workers: Mutex::default(),
+            owned: false,
+            owned_here: watch::Sender::new(false),
+            belongs_here: AtomicBool::new(false),
+            take_until_ms: AtomicU64::new(0),
         }
     }
 

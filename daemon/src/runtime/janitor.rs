@@ -1,13 +1,16 @@
 //! The janitor: trims what every group has finished, heals lags, looks after groups that went missing, and says that this
 //! daemon lives. One task, owned by the supervisor; ends when `stop` is cancelled; blocks on the store only.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pipectl_shared::config::Config;
 use tokio_util::sync::CancellationToken;
 
+use super::handle::Handle;
 use super::mender::Mender;
 use crate::journal::Level;
+use crate::store::StoreError;
 use crate::world::World;
 
 /// Often enough that a group that was destroyed while idle is noticed before a person does.
@@ -21,6 +24,7 @@ pub(super) async fn run(
     world: World,
     mender: Mender,
     config: Config,
+    handle: Handle,
     instance: String,
     stop: CancellationToken,
 ) {
@@ -28,6 +32,7 @@ pub(super) async fn run(
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failing = false;
+    let mut known = BTreeSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -35,12 +40,24 @@ pub(super) async fn run(
         }
         let round = async {
             mender.prepare().await?;
-            admin.beat(&instance, ALIVE_FOR).await?;
-            admin.janitor(config.retention.keep, config.dead.keep).await
+            let alive: BTreeSet<String> = admin
+                .beat(&instance, ALIVE_FOR)
+                .await?
+                .into_iter()
+                .collect();
+            let swept = admin
+                .janitor(config.retention.keep, config.dead.keep)
+                .await?;
+            Ok::<_, StoreError>((alive, swept))
         };
         match tokio::time::timeout(DEADLINE, round).await {
-            Ok(Ok(swept)) => {
+            Ok(Ok((alive, swept))) => {
                 failing = false;
+                // Twice the same, so that nothing is moved while daemons come and go.
+                if alive == known {
+                    handle.spread(&alive, &instance);
+                }
+                known = alive;
                 if swept.lost_unread > 0 {
                     let text = format!(
                         "{} entries were trimmed by somebody before they were read; booked as lost",

@@ -4,7 +4,7 @@
 //! stops the sources first, then stage after stage, inputs before outputs, so that what is in flight runs to its end.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -72,6 +72,10 @@ impl Runtime {
                 foreign: Seldom::default(),
                 redelivered: Seldom::default(),
                 workers: Mutex::default(),
+                owned: names.owned,
+                owned_here: watch::Sender::new(false),
+                belongs_here: AtomicBool::new(false),
+                take_until_ms: AtomicU64::new(0),
             });
             let chain = Arc::new(Chain::build(stage, &config.event, names));
             let keeper = Keeper {
@@ -101,6 +105,7 @@ impl Runtime {
             world.clone(),
             mender,
             config.clone(),
+            handle.clone(),
             instance.to_owned(),
             stop.clone(),
         ));
@@ -281,6 +286,7 @@ impl Keeper {
             orders: mailbox,
             stop: stop.clone(),
             one_by_one: false,
+            owned_epoch: 0,
         };
         let task = if self.settings.owned {
             workers.spawn(worker.run_owned()).id()

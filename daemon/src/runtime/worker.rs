@@ -10,12 +10,14 @@
 //! record becomes, the commit and what is shown have files of their own beside it.
 
 mod commit;
+mod keyed;
 mod lookups;
 mod outcome;
 mod owned;
 mod parking;
 mod quarantine;
 mod shown;
+mod suspects;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
@@ -72,6 +74,8 @@ pub(super) struct Worker {
     /// Whether the backlog is read entry by entry, because an answer made no sense: giants that are too much together can
     /// each be worked.
     pub(super) one_by_one: bool,
+    /// Owned stages: the epoch of this worker's last lease; 0 = it had none.
+    pub(super) owned_epoch: u64,
 }
 
 /// A stage's numbers, from the configuration.

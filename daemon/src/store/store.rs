@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::keyed::{Cell, DueTimers, Fired, Firing, StateCommit, StateLayout};
 use crate::effect::Effects;
 use crate::record::{EntryId, Fields, Record};
 
@@ -63,6 +64,8 @@ pub struct StageLayout {
     pub aggregates: bool,
     /// Whether one owner works it in order (delivery `owned`), not several that compete.
     pub owned: bool,
+    /// Keyed state of its operators; owned stages only.
+    pub state: Vec<StateLayout>,
 }
 
 /// The id window (semantics.md section 5).
@@ -186,6 +189,8 @@ pub enum Outcome {
     Filtered,
     /// Acknowledge; too late.
     Late,
+    /// Acknowledge as a duplicate, because an answer to an owner's commit said that it is one.
+    Duplicate,
     /// Acknowledge and write a dead letter.
     Dead(DeadLetter),
     /// Do not acknowledge: remember the failed try.
@@ -294,6 +299,9 @@ pub struct Lease {
     pub epoch: u64,
     /// The last applied entry: reading goes on after it.
     pub position: EntryId,
+    /// Owners before this one, one after the other, that did not give the lease up and did not get past this position:
+    /// 1 = the last one ended without a word, more = what comes next may be what ends them. 0 = it was given up.
+    pub lives: u32,
 }
 
 /// One commit of an owner.
@@ -306,6 +314,8 @@ pub struct OwnedCommit {
     /// `false`: everything that was read after the position, without gaps; the position moves to the last of them.
     /// `true`: entries that were parked before; the position stays.
     pub parked: bool,
+    /// Keyed state and timers that change with it.
+    pub state: Option<StateCommit>,
     /// The lease is renewed for this long.
     pub ttl: Duration,
 }
@@ -320,6 +330,11 @@ pub enum OwnedDone {
         /// A foreign reader had moved the group ahead of the position, or held entries: put right.
         foreign: bool,
     },
+    /// These entries would fall out, and keyed state depends on them: nothing was done. [`Code::Duplicate`] = work the rest
+    /// without it and settle it as [`Outcome::Duplicate`]; [`Code::Superseded`] = it is no longer parked, leave it out.
+    Again(Vec<(usize, Code)>),
+    /// Keyed state is not as it was read: somebody else has changed it. Nothing was done; read it again.
+    Stale,
     /// The lease is somebody else's now, or another epoch's: nothing was done. Stop at once.
     Fenced,
     /// The stored position is neither where this commit began nor where it ends (the stream began anew, the server went
@@ -336,6 +351,17 @@ pub struct Renewed {
     pub n_parked: u64,
     /// Parked entries that are due by the store's account, at most 100: an operator may have released them.
     pub due: Vec<EntryId>,
+    /// Who asks for the stage: it is given up for them.
+    pub asked_by: Option<String>,
+}
+
+/// Why the lease of a stage is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// So that the owned stages are spread over the daemons. Not heard where a person gave the stage to its holder.
+    Balance,
+    /// A person wants it here; from then on nobody asks for it to balance, as long as it stays here.
+    Take,
 }
 
 /// The one owner of an owned stage, or somebody who waits to be it; over its own connection (semantics.md section 7).
@@ -344,6 +370,10 @@ pub trait Owner: Send {
     /// Takes the lease if it is free, has run out, or is this owner's own (of a life before). Not cancel-safe: a dropped
     /// one may have happened; the lease runs out.
     async fn acquire(&mut self, ttl: Duration) -> Result<Acquired>;
+
+    /// Asks its holder to give it up for this one; the wish is heard at the next renewal within `ttl`, and the lease then
+    /// kept for who asked for a second. `false` = it will not be given up: a person gave it to its holder.
+    async fn ask(&mut self, wish: Wish, ttl: Duration) -> Result<bool>;
 
     /// Renews it; `None` = it is lost.
     async fn renew(&mut self, epoch: u64, ttl: Duration) -> Result<Option<Renewed>>;
@@ -358,6 +388,17 @@ pub trait Owner: Send {
     /// Payloads and past of these parked entries, in the order asked for. Those whose payload is gone are booked as lost;
     /// those no longer parked are left out.
     async fn fetch(&mut self, ids: &[EntryId]) -> Result<Batch>;
+
+    /// What is kept under these state keys (at most [`super::KEYS_MAX`]), in their order: of all of them, or of as many of the first
+    /// as come to a few MiB, at least one. Cancel-safe.
+    async fn load_state(&mut self, keys: &[Bytes]) -> Result<Vec<Option<Cell>>>;
+
+    /// Timers that are due by the server's clock, at most `n_max` (and [`super::KEYS_MAX`]). Cancel-safe.
+    async fn due_timers(&mut self, n_max: usize) -> Result<DueTimers>;
+
+    /// Takes timers off and changes state, one atomic step under the fence. After `Unavailable` it is not known whether it
+    /// happened: look for due timers again.
+    async fn fire(&mut self, firing: &Firing) -> Result<Fired>;
 }
 
 /// What became of one id in an operator's action.
@@ -475,7 +516,7 @@ pub trait Store: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mended {
     /// `group.created` (first start), `group.recreated`, `group.rewound`, `group.ahead`,
-    /// `parked.mended`, `stage.shared`, `stream.recreated`, `state.reset`, `ledger.rebased`.
+    /// `parked.mended`, `stage.shared`, `stream.recreated`, `state.left`, `state.found`, `ledger.rebased`.
     pub what: &'static str,
     /// Stage, where one is meant.
     pub stage: Option<String>,

@@ -102,7 +102,7 @@ pub(crate) async fn counters_and_sessions_add_up_over_commits(backend: &dyn Back
         ];
         Outcome::Apply(Effects {
             adds,
-            children: Vec::new(),
+            ..Effects::default()
         })
     };
     let ids = one.read_ids(9).await;

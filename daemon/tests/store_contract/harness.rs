@@ -66,6 +66,7 @@ pub(crate) fn stage(name: &str, stream: &str, group: &str) -> StageLayout {
         output_readers: 0,
         aggregates: name == "count",
         owned: false,
+        state: Vec::new(),
     }
 }
 
@@ -319,15 +320,15 @@ pub(crate) fn adds(list: &[(&str, i64)]) -> Outcome {
         .map(|(name, by)| (Counter::Count(Bytes::copy_from_slice(name.as_bytes())), *by));
     Outcome::Apply(Effects {
         adds: adds.collect(),
-        children: Vec::new(),
+        ..Effects::default()
     })
 }
 
 /// Emits these entries.
 pub(crate) fn emits(children: Vec<Fields>) -> Outcome {
     Outcome::Apply(Effects {
-        adds: Vec::new(),
         children,
+        ..Effects::default()
     })
 }
 

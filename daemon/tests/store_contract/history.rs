@@ -640,7 +640,7 @@ impl<'a> History<'a> {
             adds: [("total_count".to_owned(), 1), (counter, 1)]
                 .map(|(name, by)| (Counter::Count(name.into()), by))
                 .into(),
-            children: Vec::new(),
+            ..Effects::default()
         };
         let failed = |not_before_ms| Outcome::Retry {
             not_before_ms,

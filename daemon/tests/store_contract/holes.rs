@@ -17,12 +17,15 @@
 //! | 9 idle counts from the read | claim.lua: a sweep passes over its own; keep.lua: only what is still held | own entries swept; taken back from a rescuer |
 //! | 10 deliveries are no failures | lane.rs: two counters; worker.rs: tries of a suspect are booked before they are made | failed tries made up; what kills the process stays at one try for ever |
 //! | 11 reply lost after the commit | commit.lua: a repeated commit may find its work done | an alarm about a foreign acknowledgement |
+//! | 14 one slot for a script | keys.rs: every key carries the stream's name as its hash tag | `CROSSSLOT` from a server in cluster mode |
 //! | 15 a hop between stages | commit.lua: children and acknowledgement are one step, per entry | children of a refused entry, and a second time those of a hop whose reply was lost |
 //! | 16 NOSCRIPT after a restart | scripts.rs: the script is sent again | `NOSCRIPT` from the first call on |
 //! | 17 eviction | preflight.rs warns, rules.rs raises an alert; the managed server has noeviction | no warning in the log, no alert |
 //! | 18 the rewritten log forgets pending entries whose payload is gone | managed/config.rs: aof-use-rdb-preamble | after a restart they are unaccounted, not pending |
 //!
-//! 12 and 13 need a replica, 14 a cluster, 19 a command of a newer server: nothing here uses them.
+//! | 19 a sweep forgets deleted entries | claim.lua books them in the step that drops them | the ids are gone from the pending list and nowhere else |
+//!
+//! 12 and 13 need a replica: nothing here has one.
 
 use std::time::Duration;
 

@@ -325,3 +325,31 @@ pub(crate) async fn hole_10_deliveries_and_failed_tries_are_two_counters(backend
         assert!(row.expect("it is pending").deliveries >= 20);
     }
 }
+
+/// XAUTOCLAIM drops ids whose payload is gone from the pending list and names them once; whoever does not look loses them.
+pub(crate) async fn hole_19_deleted_entries_are_booked_before_a_sweep_forgets_them(
+    backend: &dyn Backend,
+) {
+    let bench = Bench::new(backend, counting()).await;
+    bench.add(0, 6).await;
+    let mut one = bench.hands(0, "one").await;
+    let ids = one.read_ids(9).await;
+    bench.meddler.del(SOURCE, &ids[1..3]).await;
+    let mut two = bench.hands(0, "two").await;
+    let mut lost = Vec::new();
+    let mut after = EntryId::MIN;
+    loop {
+        let batch = two.writer.sweep(Duration::ZERO, after, 2).await;
+        let batch = batch.expect("sweep");
+        lost.extend(batch.lost);
+        match batch.next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(lost, ids[1..3]);
+    assert_eq!(bench.ledger().await, "accepted 6, lost 2, pending 4");
+    let rows = bench.admin.dead(EntryId::MAX, 9).await.expect("dead");
+    assert_eq!(rows.len(), 2, "a row for each: {rows:?}");
+    assert!(rows.iter().all(|row| !row.counts), "{rows:?}");
+}

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use pipelined::effect::{Counter, Effects};
 use pipelined::record::{EntryId, Fields};
-use pipelined::store::{Admission, Outcome, Settle, StoreError};
+use pipelined::store::{
+    Acquired, Admission, Commit, Lease, Outcome, OwnedCommit, OwnedDone, Settle, StoreError, Wish,
+};
 
 use super::harness::*;
 use super::on_redis::RedisBackend;
@@ -24,6 +26,7 @@ fn everything_at_once(ids: &[EntryId]) -> Vec<Settle> {
     let effects = Effects {
         adds: counters.into_iter().map(|counter| (counter, 1)).collect(),
         children: vec![event(0)],
+        ..Effects::default()
     };
     vec![
         settle_event(ids[0], 0, Outcome::Apply(effects)),
@@ -228,4 +231,113 @@ async fn hole_16_every_script_is_given_again_to_a_server_that_forgot_it() {
         .expect("beat");
     forget().await;
     assert_eq!(bench.ledger().await, "accepted 2, lost 1, undelivered 1");
+}
+
+/// A server in cluster mode that has every slot; it refuses a script whose keys are of two.
+async fn cluster() -> RedisBackend {
+    let backend = RedisBackend::start_with(&["--cluster-enabled", "yes"]).await;
+    backend
+        .cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
+        .await;
+    let ready = async {
+        while !backend
+            .cli(&["CLUSTER", "INFO"])
+            .await
+            .contains("cluster_state:ok")
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(DEADLINE, ready).await;
+    in_time.expect("the cluster did not come up");
+    backend
+}
+
+#[tokio::test]
+async fn hole_14_everything_of_a_partition_is_in_one_slot() {
+    let backend = cluster().await;
+    let refused = backend
+        .cli(&["EVAL", "return 1", "2", "events", "{other}:ledger"])
+        .await;
+    assert!(
+        refused.contains("CROSSSLOT"),
+        "the server looks at slots: {refused}"
+    );
+    let mut layout = chain();
+    layout.stages[1].owned = true;
+    let bench = Bench::new(&backend, layout).await;
+    bench.add(0, 6).await;
+    let admission = Admission {
+        event_id: Some(event_id(7)),
+        fields: event(7),
+    };
+    let admitted = bench.admin.admit(&[admission], true).await;
+    assert!(admitted.is_ok(), "{admitted:?}");
+    // A shared stage with every kind of effect, claims and sweeps.
+    let mut one = bench.hands(0, "one").await;
+    let ids = one.read_ids(9).await;
+    one.commit(everything_at_once(&ids[..3])).await;
+    let mut two = bench.hands(0, "two").await;
+    let swept = two.writer.sweep(Duration::ZERO, EntryId::MIN, 9).await;
+    assert!(swept.is_ok(), "{swept:?}");
+    let claimed = two.writer.claim(&ids[3..], Duration::ZERO).await;
+    assert!(claimed.is_ok(), "{claimed:?}");
+    assert!(two.writer.keep(&ids[3..]).await.is_ok());
+    // An owned one behind it.
+    let mut owner = bench.store.owner(1, "owner").await.expect("an owner");
+    let leased = owner.acquire(Duration::from_secs(60)).await;
+    let Ok(Acquired::Leased(lease)) = leased else {
+        panic!("{leased:?}");
+    };
+    let mut reader = bench
+        .store
+        .follow(1, "owner", lease.position)
+        .await
+        .expect("follow");
+    let batch = reader.next(9, Duration::ZERO).await.expect("read");
+    let id = batch.entries[0].record.id;
+    for (outcome, parked) in [(failed(1), false), (counted(), true)] {
+        let commit = OwnedCommit {
+            lease: Lease {
+                position: if parked { id } else { lease.position },
+                ..lease
+            },
+            commit: Commit {
+                consumer: "owner".into(),
+                entries: vec![settle(id, outcome)],
+                repeated: false,
+            },
+            parked,
+            state: None,
+            ttl: Duration::from_secs(60),
+        };
+        let done = owner.commit(&commit).await;
+        assert!(matches!(done, Ok(OwnedDone::Done { .. })), "{done:?}");
+        assert!(owner.fetch(&[id]).await.is_ok());
+    }
+    assert!(owner.ask(Wish::Take, Duration::ZERO).await.is_ok());
+    assert!(
+        owner
+            .renew(lease.epoch, Duration::from_secs(60))
+            .await
+            .is_ok()
+    );
+    assert!(owner.release(lease.epoch).await.is_ok());
+    // What keeps house and what a person does.
+    bench.admin.prepare().await.expect("prepare");
+    bench.admin.depth().await.expect("depth");
+    let swept = bench.admin.janitor(Duration::ZERO, Duration::ZERO).await;
+    assert!(swept.is_ok(), "{swept:?}");
+    bench
+        .admin
+        .beat("a", Duration::from_secs(9))
+        .await
+        .expect("beat");
+    bench.admin.leave("a").await.expect("leave");
+    let letters = bench.admin.dead(EntryId::MAX, 9).await.expect("dead");
+    let letters: Vec<EntryId> = letters.iter().map(|row| row.id).collect();
+    assert!(!letters.is_empty());
+    let redriven = bench.admin.redrive(&letters).await;
+    assert!(redriven.is_ok(), "{redriven:?}");
+    bench.admin.retire(0, "nobody").await.expect("retire");
 }

@@ -28,6 +28,7 @@ async fn store() -> (Memory, Manual) {
         output_readers: 0,
         aggregates: true,
         owned: false,
+        state: Vec::new(),
     };
     let layout = Layout {
         pipeline: "shop".into(),
@@ -74,7 +75,7 @@ async fn commit_one(store: &Memory, outcome: Outcome) {
 fn in_session(id: &'static str) -> Outcome {
     Outcome::Apply(Effects {
         adds: vec![(Counter::Session(id.into()), 1)],
-        children: vec![],
+        ..Effects::default()
     })
 }
 

@@ -32,7 +32,12 @@ pub(crate) struct RedisBackend {
 
 impl RedisBackend {
     pub(crate) async fn start() -> Self {
-        let server = RedisServer::start().await;
+        Self::start_with(&[]).await
+    }
+
+    /// With further options of the server.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
+        let server = RedisServer::start_with(options).await;
         let proxy = Proxy::start(server.socket()).await;
         Self {
             meddler: RedisMeddler::new(server, Some(proxy)).await,

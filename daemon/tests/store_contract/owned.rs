@@ -7,7 +7,7 @@ use std::time::Duration;
 use pipelined::record::EntryId;
 use pipelined::store::{
     Acquired, Code, Commit, Delivered, Fate, Layout, Lease, Outcome, OwnedCommit, OwnedDone, Owner,
-    PARKED, Settle, StoreError,
+    PARKED, Settle, StoreError, Wish,
 };
 
 use super::harness::*;
@@ -80,6 +80,7 @@ impl<'a> Own<'a> {
                 repeated,
             },
             parked,
+            state: None,
             ttl: Duration::ZERO,
         };
         let done = self.owner.commit(&commit).await?;
@@ -185,6 +186,116 @@ pub(crate) async fn a_lease_is_held_until_it_is_given_up_or_runs_out(backend: &d
     let a = Own::take(&bench, "a", LONG).await;
     let again = Own::take(&bench, "a", LONG).await;
     assert_eq!(again.lease.epoch, a.lease.epoch + 1);
+}
+
+pub(crate) async fn who_asks_for_a_lease_is_heard_and_it_is_kept_for_them(backend: &dyn Backend) {
+    let bench = Bench::new(backend, owned()).await;
+    let mut a = Own::take(&bench, "a", LONG).await;
+    let asked_by = async |own: &mut Own<'_>| {
+        let renewed = own.owner.renew(own.lease.epoch, LONG).await;
+        renewed.expect("renew").expect("it is held").asked_by
+    };
+    assert_eq!(asked_by(&mut a).await, None);
+    let mut b = bench.store.owner(0, "b").await.expect("an owner");
+    let mut c = bench.store.owner(0, "c").await.expect("an owner");
+    // A wish runs out.
+    assert_eq!(b.ask(Wish::Balance, Duration::ZERO).await, Ok(true));
+    assert_eq!(asked_by(&mut a).await, None);
+    assert_eq!(b.ask(Wish::Balance, LONG).await, Ok(true));
+    assert_eq!(asked_by(&mut a).await.as_deref(), Some("b"));
+    a.owner.release(a.lease.epoch).await.expect("release");
+    for other in [&mut a.owner, &mut c] {
+        let held = other.acquire(LONG).await.expect("acquire");
+        assert!(
+            matches!(&held, Acquired::Held { by, left_ms } if by == "b" && *left_ms <= 1_000),
+            "{held:?}"
+        );
+    }
+    let mut b = Own::take(&bench, "b", LONG).await;
+    assert_eq!((b.lease.epoch, b.lease.lives), (a.lease.epoch + 1, 0));
+    assert_eq!(asked_by(&mut b).await, None, "the wish is fulfilled");
+    // What a person gave to its holder is not asked for to balance; another person may.
+    assert_eq!(b.owner.ask(Wish::Take, LONG).await, Ok(true));
+    assert_eq!(c.ask(Wish::Balance, LONG).await, Ok(false));
+    assert_eq!(asked_by(&mut b).await, None);
+    assert_eq!(c.ask(Wish::Take, LONG).await, Ok(true));
+    assert_eq!(asked_by(&mut b).await.as_deref(), Some("c"));
+    b.owner.release(b.lease.epoch).await.expect("release");
+    Own::take(&bench, "c", LONG).await;
+    let back = a.owner.ask(Wish::Balance, LONG).await;
+    assert_eq!(back, Ok(false), "it is c's now");
+}
+
+pub(crate) async fn a_lease_tells_of_owners_that_ended_without_a_word(backend: &dyn Backend) {
+    let bench = Bench::new(backend, owned()).await;
+    bench.add(0, 3).await;
+    let lives = async |name: &str| {
+        let own = Own::take(&bench, name, Duration::ZERO).await;
+        own.lease.lives
+    };
+    assert_eq!(lives("a").await, 0, "the first");
+    assert_eq!(lives("b").await, 1);
+    assert_eq!(lives("b").await, 2, "its own life before counts as well");
+    let mut own = Own::take(&bench, "a", LONG).await;
+    assert_eq!(own.lease.lives, 3);
+    let ids = own.read(1).await;
+    own.commit(all(&ids)).await;
+    // The commit let the lease run out at once.
+    assert_eq!(lives("b").await, 1, "the last one got past it");
+    let own = Own::take(&bench, "c", LONG).await;
+    assert_eq!(own.lease.lives, 2);
+    let mut own = own;
+    own.owner.release(own.lease.epoch).await.expect("release");
+    assert_eq!(lives("a").await, 0, "given up");
+}
+
+pub(crate) async fn hole_03_a_shared_worker_beside_an_owner_is_refused(backend: &dyn Backend) {
+    let shared = Bench::new(backend, counting()).await;
+    shared.add(0, 4).await;
+    let mut worker = shared.hands(0, "one").await;
+    let ids = worker.read_ids(2).await;
+    // A daemon with another configuration takes the stage as its own.
+    let bench = Bench::new(backend, owned()).await;
+    let mut own = Own::take(&bench, "a", LONG).await;
+    let late = worker.try_commit(all(&ids), false).await;
+    assert!(matches!(late, Err(StoreError::Broken(_))), "{late:?}");
+    let refused = shared.admin.prepare().await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(bench.total().await, 0);
+    own.count().await;
+    assert_eq!(own.commit_parked(all(&ids)).await, []);
+    assert_eq!(
+        (bench.ledger().await, bench.total().await),
+        ("accepted 4, applied 4".into(), 4)
+    );
+}
+
+pub(crate) async fn hole_06_the_janitor_keeps_what_the_owner_has_not_passed(backend: &dyn Backend) {
+    let bench = Bench::new(backend, owned()).await;
+    // More than a block, of which a server trims whole ones only.
+    let ids = bench.add(0, 450).await;
+    let mut own = Own::take(&bench, "a", LONG).await;
+    let first = own.read(2).await;
+    own.commit(all(&first)).await;
+    // Somebody moves the group to the end, and nothing is pending there.
+    bench.meddler.set_group(SOURCE, GROUP, ids[449]).await;
+    bench
+        .meddler
+        .age(SOURCE, GROUP, Duration::from_secs(1))
+        .await;
+    let swept = bench.admin.janitor(Duration::ZERO, Duration::ZERO).await;
+    let swept = swept.expect("janitor");
+    assert_eq!(
+        (swept.lost_unread, swept.trimmed <= 1),
+        (0, true),
+        "{swept:?}"
+    );
+    assert_eq!(own.read(500).await, ids[2..], "all that is left is there");
+    own.count().await;
+    assert_eq!(
+        (bench.ledger().await, bench.total().await),
+        ("accepted 450, applied 450".into(), 450)
+    );
 }
 
 pub(crate) async fn a_zombies_commit_is_refused_and_changes_nothing(backend: &dyn Backend) {

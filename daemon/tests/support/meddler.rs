@@ -198,6 +198,20 @@ impl Meddler for RedisMeddler {
             .await;
     }
 
+    async fn set_state(&self, state: &str, field: &str, raw: Option<Bytes>) {
+        let mut command = cmd(if raw.is_some() { "HSET" } else { "HDEL" });
+        command.arg(state).arg(field);
+        if let Some(raw) = raw {
+            command.arg(&raw[..]);
+        }
+        let _: u64 = self.must(&command).await;
+    }
+
+    async fn state(&self, state: &str, field: &str) -> Option<Bytes> {
+        let raw: Option<Vec<u8>> = self.must(cmd("HGET").arg(state).arg(field)).await;
+        raw.map(Bytes::from)
+    }
+
     async fn age(&self, stream: &str, group: &str, by: Duration) {
         let mut command = cmd("XPENDING");
         command

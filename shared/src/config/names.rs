@@ -34,6 +34,8 @@ pub enum Rule {
     Field,
     /// A field or nothing.
     FieldOrNone,
+    /// A field that is also the first part of keys of a stage's state: no `:`, no `=` at its beginning.
+    StateName,
     /// A path.
     Path,
     /// Any text without white space or control characters.
@@ -53,6 +55,7 @@ impl Rule {
             Self::Prefix => "up to 200 bytes without braces and white space",
             Self::Field => "a field name, 1 to 200 bytes without white space",
             Self::FieldOrNone => "a field name, up to 200 bytes without white space",
+            Self::StateName => "a field name, 1 to 200 bytes without :, = and white space",
             Self::Path => "the path of a file",
             Self::Word => "1 to 200 bytes without white space",
         }
@@ -85,12 +88,15 @@ impl Rule {
                 c.is_whitespace() || c.is_control() || matches!(c, '{' | '}')
             }
             Self::Path => c.is_control(),
+            Self::StateName => c.is_whitespace() || c.is_control() || matches!(c, ':' | '='),
             _ => c.is_whitespace() || c.is_control(),
         });
         if let Some((at, c)) = bad {
             return Err(forbidden(c, at));
         }
-        if RESERVED_FIELDS.contains(&text) && matches!(self, Self::Field | Self::FieldOrNone) {
+        if RESERVED_FIELDS.contains(&text)
+            && matches!(self, Self::Field | Self::FieldOrNone | Self::StateName)
+        {
             return Err(Misfit::new(
                 format!(" cannot be \"{text}\": pipelined writes this field itself"),
                 Some("choose another field".to_owned()),

@@ -118,7 +118,13 @@ fn stage(
     for (i, entry) in chain.iter().enumerate() {
         let Some(kind) = entry.kind else { continue };
         let inside = reader.operator(scope, i, kind, entry.place);
-        operators.extend(operator(reader, &inside, kind, entry.place));
+        let Some(operator) = operator(reader, &inside, kind, entry.place) else {
+            continue;
+        };
+        if let Operator::Count(count) = &operator {
+            refuse_unfit_count(reader, named, delivery, &operators, count, entry.place);
+        }
+        operators.push(operator);
     }
     Stage {
         name: named.name.clone(),
@@ -175,6 +181,11 @@ fn operator(
                 stale_ok: reader.duration(scope, "stale_ok"),
             })
         }
+        "count" => Operator::Count(Count {
+            key: reader.text(scope, "key"),
+            into: reader.text(scope, "into"),
+            forget_after: reader.duration(scope, "forget_after"),
+        }),
         "aggregate" => Operator::Aggregate(Aggregate {
             by: reader
                 .names(scope, "by")
@@ -189,6 +200,57 @@ fn operator(
         }),
         _ => return None,
     })
+}
+
+/// What would make the numbers of a `count` wrong.
+fn refuse_unfit_count(
+    reader: &mut Reader<'_, '_>,
+    named: &Named,
+    delivery: Delivery,
+    before: &[Operator],
+    count: &Count,
+    place: Place,
+) {
+    if delivery == Delivery::Shared {
+        let what = format!(
+            "`count` keeps state, but the workers of stage `{}` share its entries: two would number the same key at once",
+            named.name
+        );
+        let hint = format!("set stage.{}.delivery = \"owned\"", named.name);
+        reader.report.fault(place, &what, Some(&hint));
+    }
+    let same = |op: &&Operator| matches!(op, Operator::Count(other) if other.into == count.into);
+    if before.iter().any(|op| same(&op)) {
+        let what = format!(
+            "a second `count` into \"{}\" in stage `{}`: both would keep their numbers under one name",
+            shown(&count.into),
+            named.name
+        );
+        let hint = "give each its own into";
+        reader.report.fault(place, &what, Some(hint));
+    }
+    if count.into == count.key {
+        let what = format!(
+            "`count` would write the number over its key \"{}\"",
+            shown(&count.key)
+        );
+        reader
+            .report
+            .fault(place, &what, Some("give into another name"));
+    }
+    let makes_key = |op: &Operator| match op {
+        Operator::Lookup(lookup) => count.key.starts_with(&format!("{}.", lookup.into)),
+        Operator::Count(other) => other.into == count.key,
+        _ => false,
+    };
+    if before.iter().any(makes_key) {
+        let what = format!(
+            "the key \"{}\" of `count` is written by an operator before it, but state is loaded by what the stage reads",
+            shown(&count.key)
+        );
+        let hint = "put the count into a stage of its own that reads this one";
+        reader.report.fault(place, &what, Some(hint));
+    }
 }
 
 /// Two stages with one group on one stream would each get a part of the entries.

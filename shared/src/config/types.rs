@@ -185,6 +185,8 @@ pub enum Operator {
     Filter(Filter),
     /// Adds the fields of a profile.
     Lookup(Lookup),
+    /// Numbers the records of a key.
+    Count(Count),
     /// Counts.
     Aggregate(Aggregate),
 }
@@ -196,6 +198,7 @@ impl Operator {
             Self::Validate(_) => "validate",
             Self::Filter(_) => "filter",
             Self::Lookup(_) => "lookup",
+            Self::Count(_) => "count",
             Self::Aggregate(_) => "aggregate",
         }
     }
@@ -236,6 +239,17 @@ pub struct Lookup {
     pub negative_ttl: Duration,
     /// How long an old value is used when the lookup fails; zero = never.
     pub stale_ok: Duration,
+}
+
+/// `kind = "count"`
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Count {
+    /// Field whose value is the key.
+    pub key: String,
+    /// Field that the number is written into, and the name of what is kept.
+    pub into: String,
+    /// A key without records for this long is forgotten; zero = never.
+    pub forget_after: Duration,
 }
 
 /// `kind = "aggregate"`

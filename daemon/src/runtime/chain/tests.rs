@@ -41,6 +41,7 @@ fn layout(output: Option<&str>, reads_source: bool) -> StageLayout {
         output_readers: u32::from(output.is_some()),
         aggregates: false,
         owned: false,
+        state: Vec::new(),
     }
 }
 
@@ -113,8 +114,8 @@ fn a_chain_without_operators_passes_records_on() {
     assert_eq!(
         ended,
         Ended::Apply(Effects {
-            adds: vec![],
-            children: vec![fields(&[("a", b"1")])]
+            children: vec![fields(&[("a", b"1")])],
+            ..Effects::default()
         })
     );
     assert_eq!(
@@ -131,8 +132,8 @@ fn children_of_an_operator_replace_the_record_and_terminal_stages_drop_them() {
         Flow::Next
     });
     let want = Effects {
-        adds: vec![],
         children: vec![fields(&[("x", b"1")]), fields(&[("x", b"2")])],
+        ..Effects::default()
     };
     assert_eq!(
         run(&chain(vec![Arc::clone(&split)], Some("out"), false), &[]),
@@ -336,6 +337,11 @@ fn all_kinds() -> Vec<config::Operator> {
             keep: pipectl_shared::expression::Expression::parse("user_id == \"u1\"").unwrap(),
         }),
         lookup("product"),
+        config::Operator::Count(config::Count {
+            key: "session_id".into(),
+            into: "n".into(),
+            forget_after: second,
+        }),
         config::Operator::Aggregate(config::Aggregate {
             by: vec![],
             session_keep: second,
@@ -351,6 +357,7 @@ fn every_kind_of_the_configuration_is_in_the_gallery() {
             config::Operator::Validate(_)
             | config::Operator::Filter(_)
             | config::Operator::Lookup(_)
+            | config::Operator::Count(_)
             | config::Operator::Aggregate(_) => {}
         }
         let chain = Chain::build(
@@ -414,4 +421,123 @@ fn a_refused_record_needs_nothing() {
         &mut needs,
     );
     assert!(needs.is_empty());
+}
+
+/// An operator that numbers every record, and does with the record what `flow` says.
+struct Keeping(Flow);
+
+impl Operator for Keeping {
+    fn kind(&self) -> &'static str {
+        "keeping"
+    }
+
+    fn state_name(&self) -> Option<&str> {
+        Some("k")
+    }
+
+    fn state_keys(&self, _record: &Record, keys: &mut Vec<Bytes>) {
+        keys.push(Bytes::from("k:1"));
+    }
+
+    fn apply(&self, _record: &mut Record, _loaded: &Loaded, effects: &mut Effects) -> Flow {
+        count(effects);
+        let value = Change::Set(Bytes::from("1"));
+        effects.kept.state.push((Bytes::from("k:1"), value));
+        self.0.clone()
+    }
+
+    fn on_timer(&self, _key: &Bytes, state: Option<&Bytes>, kept: &mut Kept) {
+        assert!(state.is_some(), "no state");
+        kept.state.push((Bytes::from("k:1"), Change::Forget));
+    }
+}
+
+#[test]
+fn state_is_kept_where_a_record_ends_on_purpose_and_not_where_it_fails() {
+    let failed = |class| {
+        Flow::Failed(Failure {
+            class,
+            reason: "rejected",
+            error: "no".into(),
+        })
+    };
+    let table = [
+        (Flow::Next, true),
+        (Flow::Done, true),
+        (Flow::Filtered, true),
+        (Flow::Late, true),
+        (failed(Class::Retry), false),
+        (failed(Class::Reject), false),
+        (failed(Class::Fatal), false),
+    ];
+    for (flow, is_kept) in table {
+        // Also where it is a later operator that ends it.
+        let later = flow.clone();
+        let later = closure(move |_, _| later.clone());
+        let keeping = |flow| -> Arc<dyn Operator> { Arc::new(Keeping(flow)) };
+        for operators in [
+            vec![keeping(flow.clone())],
+            vec![keeping(Flow::Next), later],
+        ] {
+            let chain = chain(operators, Some("out"), false);
+            let mut kept = Kept::default();
+            let ended = chain.run_keeping(&record(&[]), &Loaded::default(), &mut kept);
+            assert_eq!(kept.state.len(), usize::from(is_kept), "{flow:?} {ended:?}");
+            if let Ended::Apply(effects) = ended {
+                assert_eq!(
+                    (effects.adds.len(), effects.kept),
+                    (1, Kept::default()),
+                    "{flow:?}"
+                );
+            }
+        }
+    }
+    let panics = closure(|_, _| panic!("at the disco"));
+    let chain = chain(
+        vec![Arc::new(Keeping(Flow::Next)), panics],
+        Some("out"),
+        false,
+    );
+    let mut kept = Kept::default();
+    let ended = chain.run_keeping(&record(&[]), &Loaded::default(), &mut kept);
+    assert_eq!(failure(ended).reason, "panic");
+    assert_eq!(kept, Kept::default());
+}
+
+#[test]
+fn state_over_its_limit_is_a_rejected_record() {
+    let huge = closure(|_, effects| {
+        let value = Change::Set(Bytes::from(vec![b'x'; VALUE_MAX + 1]));
+        effects.kept.state.push((Bytes::from("k:1"), value));
+        Flow::Next
+    });
+    let chain = chain(vec![huge], None, false);
+    let mut kept = Kept::default();
+    let ended = chain.run_keeping(&record(&[]), &Loaded::default(), &mut kept);
+    assert_eq!(failure(ended).reason, "state_too_large");
+    assert_eq!(kept, Kept::default());
+}
+
+#[test]
+fn a_timer_finds_its_operator_by_the_name_of_the_state() {
+    let chain = chain(
+        vec![closure(|_, _| Flow::Next), Arc::new(Keeping(Flow::Next))],
+        None,
+        false,
+    );
+    let key = Bytes::from("k:1");
+    let kept = chain.on_timer(&key, Some(&key));
+    assert!(
+        matches!(&kept, Some(Ok(kept)) if kept.state.len() == 1),
+        "{kept:?}"
+    );
+    let said = chain.on_timer(&key, None);
+    assert!(
+        matches!(&said, Some(Err(why)) if why.contains("operator keeping panicked: no state")),
+        "{said:?}"
+    );
+    for key in ["kk:1", "", "k", ":k:1"] {
+        let kept = chain.on_timer(&Bytes::from(key), Some(&Bytes::new()));
+        assert_eq!(kept.is_some(), key == "k", "{key}");
+    }
 }

@@ -4,35 +4,46 @@
 //! Part of `Worker`; `run_owned` takes the place of `run`. Losing the lease ends everything at once: what was read is
 //! nobody's until it is committed, so it is simply read again by who comes next.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+mod timers;
+
+use self::timers::Look;
+use super::keyed::Keyed;
 use super::parking::{ALL_MAX, OF_A_KEY_MAX, Parking};
 use super::*;
 use crate::store::{Acquired, Lease, OwnedCommit, OwnedDone, Owner};
 
 /// How long a lease lasts unless it is renewed: with a look every [`STANDBY_EVERY`] a hand-over after a crash takes less
 /// than two seconds.
-const LEASE: Duration = Duration::from_millis(1_500);
+pub(super) const LEASE: Duration = Duration::from_millis(1_500);
 /// Between renewals; commits renew as well.
 const RENEW_EVERY: Duration = Duration::from_millis(400);
 /// Between looks of who stands by: a lease that is given up is taken within this time.
 const STANDBY_EVERY: Duration = Duration::from_millis(40);
 /// A parked entry older than this is dead-lettered: it holds back trimming.
 const PARKED_MAX: Duration = Duration::from_secs(3_600);
+/// Between two times of asking the holder for a stage that belongs here, and for how long each wish counts.
+const ASK_EVERY: Duration = Duration::from_millis(300);
+const ASK_FOR: Duration = Duration::from_secs(1);
+/// So many owners, one after the other, that did not get past a position make its batch suspect.
+const WARY_FROM: u32 = 2;
 /// Before records that could not be worked (a lookup is away, no room to park) are tried again.
 const STALL: Duration = Duration::from_millis(200);
 /// A foreign reader is told of once in this time.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// How owning ends.
-enum Over {
+pub(super) enum Over {
     /// By the store.
     Store(StoreError),
     /// The lease or the position is not ours any more; why, for a person.
     Lost(&'static str),
     /// Somebody settled parked entries: what is parked is read anew, under a new epoch.
     Again,
+    /// This one asks for the stage, to balance or because a person wants it there.
+    Asked(String),
     /// Asked to stop.
     Stop,
 }
@@ -44,13 +55,19 @@ impl From<StoreError> for Over {
 }
 
 /// Everything that belongs to one lease.
-struct Own {
-    owner: Box<dyn Owner>,
+pub(super) struct Own {
+    pub(super) owner: Box<dyn Owner>,
     feed: Feed,
-    lease: Lease,
-    parking: Parking,
+    pub(super) lease: Lease,
+    pub(super) parking: Parking,
+    keyed: Keyed,
+    look: Look,
+    /// Parked entries that the end of the last owner makes suspect: worked alone. Bound: what is parked.
+    pub(super) suspects: BTreeSet<EntryId>,
+    /// Several owners ended without getting past this position: the first batch is suspect.
+    pub(super) wary: bool,
     /// Read and not committed. Bound: one batch; the feed is asked for more only when it is empty.
-    hold: VecDeque<(Delivered, u64)>,
+    pub(super) hold: VecDeque<(Delivered, u64)>,
     /// Not before this.
     stalled: Option<Instant>,
     /// Since when a lookup has been away.
@@ -60,11 +77,11 @@ struct Own {
 }
 
 /// One outcome on its way into a commit.
-struct Settled {
-    settle: Settle,
-    entry: Delivered,
-    first_ms: u64,
-    key: Option<u64>,
+pub(super) struct Settled {
+    pub(super) settle: Settle,
+    pub(super) entry: Delivered,
+    pub(super) first_ms: u64,
+    pub(super) key: Option<u64>,
 }
 
 impl Worker {
@@ -79,6 +96,14 @@ impl Worker {
             match self.own(&mut random, &mut attempt, &mut left_nothing).await {
                 Over::Stop => break,
                 Over::Again => {}
+                Over::Asked(by) => {
+                    let text =
+                        format!("{} gave the stage to {by}, who asked for it", self.consumer);
+                    let stage = Some(self.settings.name.as_str());
+                    self.world
+                        .journal
+                        .tell(Level::Info, "owner.gave", stage, text);
+                }
                 Over::Lost(why) => {
                     let text = format!("{} owns the stage no more: {why}", self.consumer);
                     let stage = Some(self.settings.name.as_str());
@@ -112,16 +137,18 @@ impl Worker {
             Ok(own) => own,
             Err(over) => return over,
         };
+        self.handle.owned_here.send_replace(true);
         let Err(over) = self.serve_owned(&mut own, random, attempt).await;
-        own.feed.close().await;
+        self.handle.owned_here.send_replace(false);
         *left_nothing = own.parking.is_empty();
-        if matches!(over, Over::Stop) {
+        if matches!(over, Over::Stop | Over::Asked(_)) {
             // So that who stands by need not wait. Where the store is away the lease runs out.
             let release = own.owner.release(own.lease.epoch);
             if let Ok(Err(error)) = timeout(LEASE, release).await {
                 tracing::debug!(consumer = %self.consumer, %error, "could not give up the lease");
             }
         }
+        own.feed.close().await;
         over
     }
 
@@ -129,6 +156,7 @@ impl Worker {
     async fn take_lease(&mut self, attempt: &mut u32) -> Result<(Box<dyn Owner>, Lease), Over> {
         let mut owner = self.world.store.owner(self.stage, &self.consumer).await?;
         self.handle.store_away.store(false, Ordering::Relaxed);
+        let mut asked: Option<Instant> = None;
         loop {
             let holder = if self.handle.is_paused() {
                 self.show("paused", None);
@@ -138,6 +166,12 @@ impl Worker {
                     Acquired::Leased(lease) => return Ok((owner, lease)),
                     Acquired::Held { by, .. } => {
                         self.show("standby", Some(format!("owned by {by}")));
+                        let wish = self.handle.wish(&by, self.world.clock.now_ms());
+                        let is_time = asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY);
+                        if let (Some(wish), true) = (wish, is_time) {
+                            asked = Some(Instant::now());
+                            owner.ask(wish, ASK_FOR).await?;
+                        }
                         by
                     }
                 }
@@ -178,11 +212,18 @@ impl Worker {
             Arc::clone(&self.handle.meter),
             Arc::clone(&self.world.clock),
         );
+        // Where nobody had it in between, the lease was left open by this very process.
+        let ended_badly = lease.lives > 0 && lease.epoch != self.owned_epoch + 1;
+        self.owned_epoch = lease.epoch;
         let mut own = Own {
             owner,
             feed,
             lease,
             parking: Parking::default(),
+            keyed: Keyed::new(lease.epoch),
+            look: Look::new(),
+            suspects: BTreeSet::new(),
+            wary: ended_badly && lease.lives >= WARY_FROM,
             hold: VecDeque::new(),
             stalled: None,
             away: false,
@@ -204,6 +245,9 @@ impl Worker {
                     key,
                     due_ms(entry.not_before_ms, entry.first_ms),
                 );
+                if ended_badly {
+                    own.suspects.insert(entry.record.id);
+                }
             }
             match batch.next {
                 Some(next) => after = next,
@@ -246,14 +290,27 @@ impl Worker {
             }
             let now_ms = self.world.clock.now_ms();
             if own.parking.next_due_ms().is_some_and(|due| due <= now_ms) {
-                let ids = own.parking.due(now_ms, self.settings.batch);
-                self.work_parked(own, ids, random).await?;
+                let mut ids = own.parking.due(now_ms, self.settings.batch);
+                match ids.iter().position(|id| own.suspects.contains(id)) {
+                    Some(0) => self.work_suspect(own, ids[0], random).await?,
+                    first_suspect => {
+                        ids.truncate(first_suspect.unwrap_or(ids.len()));
+                        self.work_parked(own, ids, random).await?;
+                    }
+                }
+            }
+            if own.look.next <= Instant::now() {
+                self.fire_timers(own).await?;
             }
             if own.stalled.is_some_and(|until| until <= Instant::now()) {
                 own.stalled = None;
             }
             if !own.hold.is_empty() && own.stalled.is_none() {
-                self.work_new(own, random).await?;
+                if std::mem::take(&mut own.wary) {
+                    self.park_suspects(own, random).await?;
+                } else {
+                    self.work_new(own, random).await?;
+                }
                 continue;
             }
             if !own.away {
@@ -276,6 +333,7 @@ impl Worker {
                     None => return Err(Over::Stop),
                 },
                 () = sleep_until(next_renewal) => {}
+                () = sleep_until(own.look.next) => {}
                 () = sleep_until(due.unwrap_or_else(far)), if due.is_some() => {}
                 () = sleep_until(own.stalled.unwrap_or_else(far)), if own.stalled.is_some() => {}
                 batch = own.feed.next(), if own.hold.is_empty() => match batch {
@@ -307,7 +365,10 @@ impl Worker {
         for id in renewed.due {
             own.parking.hurry(id);
         }
-        Ok(())
+        match renewed.asked_by {
+            Some(by) => Err(Over::Asked(by)),
+            None => Ok(()),
+        }
     }
 
     /// Works what was read as far as it goes: to its end, to the first record that a lookup keeps waiting, or to where
@@ -322,7 +383,12 @@ impl Worker {
             self.chain.needs(&entry.record, &mut needs);
         }
         let again = own.away;
-        let loaded = self.load_owned(own, needs, again).await?;
+        let mut loaded = self.load_owned(own, needs, again).await?;
+        let records = own.hold.iter().take(n_open).map(|(entry, _)| &entry.record);
+        let n_open = own
+            .keyed
+            .load(&self.chain, own.owner.as_mut(), records, &mut loaded)
+            .await?;
         let mut part: Vec<Settled> = Vec::with_capacity(n_open);
         let mut parked_now: HashMap<Option<u64>, usize> = HashMap::new();
         let (mut n_parked, mut bytes) = (0, 0);
@@ -333,8 +399,10 @@ impl Worker {
             let is_behind = own.parking.blocks(key) || (key.is_some() && n_of_key > 0);
             let settle = if is_behind {
                 self.behind(entry, *first_ms, random)
+            } else if own.keyed.is_duplicate(entry.record.id) {
+                self.known(entry, *first_ms, random)
             } else {
-                match self.chain.run(&entry.record, &loaded) {
+                match own.keyed.run(&self.chain, &entry.record, &mut loaded) {
                     Ended::Failed(failure) if failure.class == Class::Fatal => {
                         why = Some((true, failure.error));
                         break;
@@ -361,14 +429,17 @@ impl Worker {
                 first_ms: *first_ms,
                 key,
             });
-            if bytes >= COMMIT_BYTES {
+            if bytes + own.keyed.bytes() >= COMMIT_BYTES {
                 break;
             }
         }
         let n_worked = part.len();
         if n_worked > 0 {
-            self.commit_owned(own, part, false, random, &timing).await?;
-            own.hold.drain(..n_worked);
+            match self.commit_owned(own, part, false, random, &timing).await? {
+                Some(_) => drop(own.hold.drain(..n_worked)),
+                // Some of them are duplicates: they are all worked again, these without a trace in the others.
+                None => return Ok(()),
+            }
         }
         self.stall(own, why);
         if own.hold.is_empty() {
@@ -435,21 +506,41 @@ impl Worker {
                 },
             ));
         }
+        let (tried, _) = self.try_parked(own, batch.entries, random, &timing).await?;
+        fates.extend(tried);
+        Ok(fates)
+    }
+
+    /// Tries parked entries that were fetched; what became of them, and those that could not be tried yet.
+    pub(super) async fn try_parked(
+        &mut self,
+        own: &mut Own,
+        entries: Vec<Delivered>,
+        random: &mut SmallRng,
+        timing: &Timing,
+    ) -> Result<(Fates, Vec<EntryId>), Over> {
+        let (mut fates, mut untried): (Fates, Vec<EntryId>) = (Vec::new(), Vec::new());
         self.show("working", None);
         let mut needs = Vec::new();
-        for entry in &batch.entries {
+        for entry in &entries {
             self.chain.needs(&entry.record, &mut needs);
         }
         // They were tried before: what a cache knows of an error is looked at again.
-        let loaded = self.load_owned(own, needs, true).await?;
+        let mut loaded = self.load_owned(own, needs, true).await?;
+        let records = entries.iter().map(|entry| &entry.record);
+        let n_open = own
+            .keyed
+            .load(&self.chain, own.owner.as_mut(), records, &mut loaded)
+            .await?;
         let now_ms = self.world.clock.now_ms();
-        let mut part = Vec::with_capacity(batch.entries.len());
+        let mut part = Vec::with_capacity(entries.len());
         let mut held: HashSet<u64> = HashSet::new();
         let mut bytes = 0;
-        for entry in batch.entries {
+        for (n, entry) in entries.into_iter().enumerate() {
             let id = entry.record.id;
             let key = own.parking.key(id);
-            if bytes >= COMMIT_BYTES || key.is_some_and(|key| held.contains(&key)) {
+            let is_full = n >= n_open || bytes + own.keyed.bytes() >= COMMIT_BYTES;
+            if is_full || key.is_some_and(|key| held.contains(&key)) {
                 held.extend(key);
                 fates.push((id, Handed::Waiting));
                 continue;
@@ -461,6 +552,16 @@ impl Worker {
                 entry.first_ms
             };
             let age = Duration::from_millis(now_ms.saturating_sub(first_ms));
+            if own.keyed.is_duplicate(id) {
+                let settle = self.known(&entry, first_ms, random);
+                part.push(Settled {
+                    settle,
+                    entry,
+                    first_ms,
+                    key,
+                });
+                continue;
+            }
             let ended = if age >= PARKED_MAX {
                 Ended::Failed(Failure {
                     class: Class::Reject,
@@ -468,7 +569,7 @@ impl Worker {
                     error: format!("it waited for its next try for over {PARKED_MAX:?}"),
                 })
             } else {
-                self.chain.run(&entry.record, &loaded)
+                own.keyed.run(&self.chain, &entry.record, &mut loaded)
             };
             if let Ended::Failed(failure) = &ended
                 && failure.class == Class::Fatal
@@ -477,6 +578,7 @@ impl Worker {
                 held.extend(key);
                 own.parking.insert(id, key, now_ms + 1_000);
                 fates.push((id, Handed::Waiting));
+                untried.push(id);
                 continue;
             }
             let settle = self.settle(&entry, first_ms, ended, random);
@@ -491,20 +593,39 @@ impl Worker {
             });
         }
         if !part.is_empty() {
-            fates.extend(self.commit_owned(own, part, true, random, &timing).await?);
+            let ids: Vec<EntryId> = part.iter().map(|settled| settled.settle.id).collect();
+            match self.commit_owned(own, part, true, random, timing).await? {
+                Some(done) => fates.extend(done),
+                // Some are no longer what they were taken for. What is still parked is due, and is worked anew at once.
+                None => {
+                    for id in ids {
+                        let is_there = own.parking.contains(id);
+                        fates.push((
+                            id,
+                            if is_there {
+                                Handed::Waiting
+                            } else {
+                                Handed::AlreadyDone
+                            },
+                        ));
+                        untried.push(id);
+                    }
+                }
+            }
         }
-        Ok(fates)
+        Ok((fates, untried))
     }
 
-    /// Commits until the store has said yes or no, and books the outcome.
-    async fn commit_owned(
+    /// Commits until the store has said yes or no, and books the outcome. `None`: some of the entries would have fallen
+    /// out of it while keyed state depends on them; nothing was done, and the rest is to be worked anew.
+    pub(super) async fn commit_owned(
         &mut self,
         own: &mut Own,
         mut part: Vec<Settled>,
         parked: bool,
         random: &mut SmallRng,
         timing: &Timing,
-    ) -> Result<Fates, Over> {
+    ) -> Result<Option<Fates>, Over> {
         part.sort_by_key(|settled| settled.settle.id);
         let mut entries = Vec::with_capacity(part.len());
         let mut origins = Vec::with_capacity(part.len());
@@ -516,6 +637,7 @@ impl Worker {
         }
         self.pass(Point::BeforeCommit).await;
         self.show("committing", None);
+        let state = own.keyed.commit(&entries);
         let mut commit = OwnedCommit {
             lease: own.lease,
             commit: Commit {
@@ -525,10 +647,16 @@ impl Worker {
                 repeated: parked,
             },
             parked,
+            state,
             ttl: LEASE,
         };
-        let (done, foreign) = self.commit_until_told(own, &mut commit, random).await?;
+        let told = self.commit_until_told(own, &mut commit, random).await?;
+        let Some((done, foreign)) = told else {
+            return Ok(None);
+        };
         self.pass(Point::AfterCommit).await;
+        own.keyed.settled(&commit.commit.entries);
+        own.keyed.done(commit.state.as_ref());
         if let (false, Some(last)) = (parked, commit.commit.entries.last()) {
             own.lease.position = last.id;
         }
@@ -551,22 +679,36 @@ impl Worker {
                 .tell(Level::Error, "group.foreign_reader", stage, text);
         }
         // Where an entry waits is the parking's business.
-        Ok(self.account(&commit.commit, &done, origins, &mut BTreeMap::new(), timing))
+        let fates = self.account(&commit.commit, &done, origins, &mut BTreeMap::new(), timing);
+        Ok(Some(fates))
     }
 
     /// An ambiguous answer is answered by running the same again; the position tells whether it was done.
-    async fn commit_until_told(
+    pub(super) async fn commit_until_told(
         &mut self,
         own: &mut Own,
         commit: &mut OwnedCommit,
         random: &mut SmallRng,
-    ) -> Result<(Committed, bool), Over> {
+    ) -> Result<Option<(Committed, bool)>, Over> {
         let mut attempt = 0;
         loop {
             match own.owner.commit(commit).await {
                 Ok(OwnedDone::Done { committed, foreign }) => {
                     self.clear_trouble();
-                    return Ok((committed, foreign));
+                    return Ok(Some((committed, foreign)));
+                }
+                Ok(OwnedDone::Again(told)) => {
+                    let gone = told.iter().filter(|(_, code)| *code == Code::Superseded);
+                    for (i, _) in gone.filter(|_| commit.parked) {
+                        own.parking.remove(commit.commit.entries[*i].id);
+                    }
+                    own.keyed.again(&told, &commit.commit.entries);
+                    return Ok(None);
+                }
+                Ok(OwnedDone::Stale) => {
+                    return Err(Over::Lost(
+                        "its commit was refused, somebody else has changed the state that it was made from",
+                    ));
                 }
                 Ok(OwnedDone::Fenced) => {
                     return Err(Over::Lost("its commit was refused, another owner is there"));
@@ -665,7 +807,7 @@ impl Worker {
     }
 
     /// The outcome of a record whose key has an earlier one parked: it waits behind it, and no try is used up.
-    fn behind(&self, entry: &Delivered, first_ms: u64, random: &mut SmallRng) -> Settle {
+    pub(super) fn behind(&self, entry: &Delivered, first_ms: u64, random: &mut SmallRng) -> Settle {
         let mut settle = self.settle(entry, first_ms, Ended::Filtered, random);
         settle.outcome = Outcome::Retry {
             not_before_ms: 0,
@@ -676,8 +818,15 @@ impl Worker {
         settle
     }
 
+    /// The outcome of a record that the store has called a duplicate.
+    fn known(&self, entry: &Delivered, first_ms: u64, random: &mut SmallRng) -> Settle {
+        let mut settle = self.settle(entry, first_ms, Ended::Filtered, random);
+        settle.outcome = Outcome::Duplicate;
+        settle
+    }
+
     /// Hash of the record's key; `None` where it has none. Two keys with one hash wait for each other, no more.
-    fn key_of(&self, entry: &Delivered) -> Option<u64> {
+    pub(super) fn key_of(&self, entry: &Delivered) -> Option<u64> {
         let key = entry.record.get(&self.settings.key_field)?;
         if key.is_empty() {
             return None;

@@ -32,15 +32,22 @@ struct Bench {
     admin: Arc<dyn Admin>,
     lookup: Fixed,
     journal: Journal,
+    config: Config,
+    world: World,
+    clock: Arc<Manual>,
 }
 
 impl Bench {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(sets: &[&str]) -> Self {
         let input = config::Input {
             file_name: "pipeline.toml".to_owned(),
             text: CONFIG.to_owned(),
             env: Vec::new(),
-            sets: Vec::new(),
+            sets: sets.iter().map(|&set| set.to_owned()).collect(),
         };
         let config: Config = config::load(&input).expect("a configuration").config;
         let layout = Arc::new(layout(&config));
@@ -54,7 +61,7 @@ impl Bench {
         let world = World {
             store: Arc::new(memory.clone()),
             lookups: Arc::new(move |_| Arc::new(behind.clone()) as Arc<dyn Lookup>),
-            clock,
+            clock: clock.clone(),
             seed: 7,
             faults: FaultBoard::default(),
             journal: journal.clone(),
@@ -66,7 +73,20 @@ impl Bench {
             admin,
             lookup,
             journal,
+            config,
+            world,
+            clock,
         }
+    }
+
+    /// What `kill -9` and a new start are: nothing is finished, nothing given up.
+    async fn crash(&mut self) {
+        self.runtime = None;
+        // Tasks that were aborted end at their next turn.
+        tokio::task::yield_now().await;
+        let layout = Arc::clone(self.world.store.layout());
+        let runtime = Runtime::start(&self.config, &layout, &self.world, "a", Vec::new());
+        self.runtime = Some(runtime);
     }
 
     async fn add(&self, users: &[&'static str]) -> Vec<EntryId> {
@@ -95,6 +115,7 @@ impl Bench {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
+            self.clock.advance_ms(1);
         }
         panic!("{what}: {:?} {:?}", self.ledger().await, self.worker());
     }
@@ -231,6 +252,69 @@ async fn a_suspect_that_waits_for_a_lookup_has_not_been_tried() {
     assert!(handed.await.is_err(), "it waits");
     assert_eq!(bench.told("entry.quarantined"), 1);
     assert_eq!(bench.tries().await, BTreeMap::from([(ids[0], 0)]));
+    bench.lookup.fail(None);
+    bench.until("it is applied", |l, _| l.applied == 1).await;
+}
+
+/// One owned stage, two tries.
+async fn owned() -> Bench {
+    Bench::start_with(&["stage.enrich.delivery=owned"]).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn hole_10_what_takes_an_owner_down_is_found_alone_and_runs_out_of_tries() {
+    let mut bench = owned().await;
+    // A record that never comes to an end; the process dies of it.
+    bench.lookup.slow(LONG);
+    let ids = bench.add(&["deadly", "u1", "u2"]).await;
+    for _ in 0..2 {
+        let in_hand = |_: &Ledger, w: &WorkerView| w.state == "working" && w.held.len() == 3;
+        bench.until("the batch is in hand", in_hand).await;
+        bench.crash().await;
+    }
+    for n_tries in 1..=2 {
+        let mut booked = false;
+        for _ in 0..10_000 {
+            booked = bench.tries().await.get(&ids[0]) == Some(&n_tries);
+            if booked {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(booked, "before it is made: {:?}", bench.tries().await);
+        assert_eq!(bench.tries().await[&ids[1]], 0, "its neighbours wait");
+        bench.crash().await;
+    }
+    bench.lookup.slow(Duration::ZERO);
+    let all_done = |l: &Ledger, _: &WorkerView| (l.applied, l.dead) == (2, 1);
+    bench.until("all are done", all_done).await;
+    let ledger = bench.ledger().await;
+    assert_eq!((ledger.applied, ledger.dead, ledger.pending), (2, 1, 0));
+    let letters = bench.admin.dead(EntryId::MAX, 9).await.expect("dead");
+    assert_eq!(
+        (letters[0].origin_id, letters[0].tries),
+        (ids[0], 2),
+        "{letters:?}"
+    );
+    assert_eq!(bench.told("owner.wary"), 1);
+    // A process that lives on takes its own lease again without suspicion.
+    bench.add(&["u3"]).await;
+    bench.until("it goes on", |l, _| l.applied == 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_of_an_owned_stage_that_waits_for_a_lookup_has_not_been_tried() {
+    let mut bench = owned().await;
+    bench.lookup.break_key("bad");
+    let ids = bench.add(&["bad"]).await;
+    bench.until("a try has failed", |l, _| l.pending == 1).await;
+    bench.lookup.mend_key(b"bad");
+    bench.lookup.fail(Some("connection refused"));
+    bench.crash().await;
+    let quarantined = |_: &Ledger, _: &WorkerView| bench.told("entry.quarantined") > 0;
+    bench.until("it is worked alone", quarantined).await;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(bench.tries().await, BTreeMap::from([(ids[0], 1)]));
     bench.lookup.fail(None);
     bench.until("it is applied", |l, _| l.applied == 1).await;
 }

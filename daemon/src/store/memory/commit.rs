@@ -54,6 +54,17 @@ pub(super) fn commit_by(
     now: u64,
 ) -> Result<Committed> {
     check(state, stage, commit)?;
+    if by == By::Group
+        && state
+            .owned
+            .get(&stage.name)
+            .is_some_and(|owned| owned.position.is_some())
+    {
+        return Err(StoreError::Broken(format!(
+            "stage \"{}\" is worked by one owner in another daemon; give every daemon the same delivery",
+            stage.name
+        )));
+    }
     let mut step = Step {
         state,
         layout,
@@ -215,7 +226,7 @@ impl Step<'_> {
             return Ok(Code::Redelivered);
         }
         self.settled.push(entry.id);
-        if self.is_duplicate(entry) {
+        if entry.outcome == Outcome::Duplicate || self.is_duplicate(entry) {
             self.state.line(self.stage).deduplicated += 1;
             return Ok(Code::Duplicate);
         }
@@ -254,6 +265,8 @@ impl Step<'_> {
             }
             Outcome::Filtered => self.state.line(stage).filtered += 1,
             Outcome::Late => self.state.line(stage).late += 1,
+            // It was acknowledged with a code of its own.
+            Outcome::Duplicate => {}
             Outcome::Dead(letter) => {
                 self.state.line(stage).dead += 1;
                 self.state.bury(dead_row(stage, entry.id, letter), self.now);

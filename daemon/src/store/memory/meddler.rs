@@ -40,6 +40,10 @@ pub trait Meddler: Send + Sync {
     async fn flush(&self);
     /// Writes a counter of `{S}:counts` (the key is told whole) by hand.
     async fn set_count(&self, counts: &str, name: &str, value: &str);
+    /// Writes a field of `{S}:state:<stage>` (the key is told whole) by hand, or takes it out.
+    async fn set_state(&self, state: &str, field: &str, raw: Option<Bytes>);
+    /// The raw field.
+    async fn state(&self, state: &str, field: &str) -> Option<Bytes>;
     /// Lets every pending entry of the group be idle for this much longer. In memory the server's clock moves on.
     async fn age(&self, stream: &str, group: &str, by: Duration);
     /// Loses the reply of the next commit: it happens, and the caller hears `Unavailable`. Whether that can be done.
@@ -202,6 +206,28 @@ impl Meddler for Memory {
             .change(|state, _| state.counts.insert(name, value));
     }
 
+    async fn set_state(&self, state: &str, field: &str, raw: Option<Bytes>) {
+        let (stage, field) = (
+            stage_of_key(state),
+            Bytes::copy_from_slice(field.as_bytes()),
+        );
+        self.shared.change(|state, _| {
+            let cells = &mut state.keyed.entry(stage).or_default().cells;
+            match raw {
+                Some(raw) => cells.insert(field, raw),
+                None => cells.remove(&field),
+            }
+        });
+    }
+
+    async fn state(&self, state: &str, field: &str) -> Option<Bytes> {
+        let stage = stage_of_key(state);
+        self.shared.look(|inside, _| {
+            let keyed = inside.state.keyed.get(&stage)?;
+            keyed.cells.get(field.as_bytes()).cloned()
+        })
+    }
+
     async fn age(&self, _stream: &str, _group: &str, by: Duration) {
         self.shared
             .look(|inside, _| inside.ahead_ms = inside.ahead_ms.saturating_add(millis(by)));
@@ -246,4 +272,9 @@ impl Meddler for Memory {
             })
         })
     }
+}
+
+/// The stage in `{S}:state:<stage>`.
+fn stage_of_key(key: &str) -> String {
+    key.rsplit(':').next().unwrap_or(key).to_owned()
 }

@@ -7,6 +7,7 @@ mod admit;
 mod commit;
 mod depth;
 mod hands;
+mod keyed;
 mod meddler;
 mod owner;
 mod prepare;

@@ -10,16 +10,19 @@ use tokio::time::{Instant, timeout_at};
 use super::Memory;
 use super::commit::{By, check, commit_by};
 use super::depth::{accepted, came};
-use super::state::{State, group_gone, millis, signed, stage_of};
+use super::keyed;
+use super::state::{Owned, State, group_gone, millis, signed, stage_of};
 use super::stream::Pending;
 use crate::record::{EntryId, Record};
 use crate::store::{
-    Acquired, Batch, Delivered, Layout, Lease, Mended, Outcome, OwnedCommit, OwnedDone, Owner,
-    PARKED, Reader, Renewed, Result, StageLayout, StoreError,
+    Acquired, Batch, Cell, Delivered, DueTimers, Fired, Firing, Layout, Lease, Mended, Outcome,
+    OwnedCommit, OwnedDone, Owner, PARKED, Reader, Renewed, Result, StageLayout, StoreError, Wish,
 };
 
 /// Due entries named by a renewal.
 const DUE_MAX: usize = 100;
+/// For so long a lease that was given up is kept for who asked for it, milliseconds.
+const KEPT_MS: u64 = 1_000;
 
 /// Puts an open entry into the pending list of `parked`; books it as lost where its payload is gone. The group is there:
 /// the commit has looked.
@@ -76,6 +79,16 @@ fn acquire(
             left_ms: lease.until_ms - now,
         });
     }
+    if let Some((next, until_ms)) = &lease.next
+        && lease.owner.is_empty()
+        && next != owner
+        && *until_ms > now
+    {
+        return Ok(Acquired::Held {
+            by: next.clone(),
+            left_ms: until_ms - now,
+        });
+    }
     let position = match lease.position {
         Some(position) => {
             state.group(stage)?;
@@ -84,13 +97,45 @@ fn acquire(
         None => adopt(state, stage, now)?,
     };
     let lease = state.owned(stage);
+    lease.lives = match lease.began {
+        _ if lease.owner.is_empty() => 0,
+        Some(began) if began == position => lease.lives + 1,
+        _ => 1,
+    };
+    lease.began = Some(position);
     lease.epoch += 1;
     owner.clone_into(&mut lease.owner);
     lease.until_ms = now.saturating_add(millis(ttl));
+    if lease.next.as_ref().is_some_and(|(next, _)| next == owner) {
+        lease.next = None;
+    }
     Ok(Acquired::Leased(Lease {
         epoch: lease.epoch,
         position,
+        lives: lease.lives,
     }))
+}
+
+/// Notes that this one wants the lease; `false` = a person gave it to its holder.
+fn ask(
+    state: &mut State,
+    stage: &StageLayout,
+    owner: &str,
+    wish: Wish,
+    ttl: Duration,
+    now: u64,
+) -> bool {
+    let lease = state.owned(stage);
+    let is_other = !lease.owner.is_empty() && lease.owner != owner && lease.until_ms > now;
+    match wish {
+        Wish::Take => lease.pin = Some(owner.to_owned()),
+        Wish::Balance if is_other && lease.pin.as_ref() == Some(&lease.owner) => return false,
+        Wish::Balance => {}
+    }
+    if is_other {
+        lease.next = Some((owner.to_owned(), now.saturating_add(millis(ttl))));
+    }
+    true
 }
 
 /// The first owner begins where the group stands; what was delivered and is not finished is parked.
@@ -144,6 +189,15 @@ fn commit(
     if owned.position != Some(commit.lease.position) {
         return Ok(OwnedDone::Moved);
     }
+    if let Some(asked) = &commit.state {
+        let again = keyed::falling_out(state, layout, stage, commit);
+        if !again.is_empty() {
+            return Ok(OwnedDone::Again(again));
+        }
+        if !keyed::check(state, stage, asked)? {
+            return Ok(OwnedDone::Stale);
+        }
+    }
     let by = if commit.parked {
         By::Parked
     } else {
@@ -171,6 +225,9 @@ fn commit(
             .filter(|_| group.last_delivered == from)
             .map(|read| read + commit.commit.entries.len() as u64);
         keep_in_step(state, stage, to, read)?;
+    }
+    if let Some(asked) = &commit.state {
+        keyed::write(state, stage, asked, now);
     }
     state.owned(stage).until_ms = now.saturating_add(millis(commit.ttl));
     Ok(OwnedDone::Done { committed, foreign })
@@ -304,6 +361,12 @@ pub(super) fn prepare(
     Ok(())
 }
 
+/// Who wants the lease that this one holds.
+fn asked_by(owned: &Owned, holder: &str, now: u64) -> Option<String> {
+    let (next, until_ms) = owned.next.as_ref()?;
+    (next != holder && *until_ms > now).then(|| next.clone())
+}
+
 /// One owner's hands, or those of who waits to be it.
 pub(super) struct Hands {
     pub(super) store: Memory,
@@ -312,7 +375,7 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    fn stage(&self) -> Result<&StageLayout> {
+    pub(super) fn stage(&self) -> Result<&StageLayout> {
         stage_of(&self.store.layout, self.stage)
     }
 
@@ -339,6 +402,14 @@ impl Owner for Hands {
             .change(|state, now| acquire(state, stage, &self.consumer, ttl, now))
     }
 
+    async fn ask(&mut self, wish: Wish, ttl: Duration) -> Result<bool> {
+        let stage = self.stage()?;
+        Ok(self
+            .store
+            .shared
+            .change(|state, now| ask(state, stage, &self.consumer, wish, ttl, now)))
+    }
+
     async fn renew(&mut self, epoch: u64, ttl: Duration) -> Result<Option<Renewed>> {
         let stage = self.stage()?;
         Ok(self.store.shared.change(|state, now| {
@@ -352,19 +423,23 @@ impl Owner for Hands {
                 position: owned.position,
                 n_parked: owned.parked.len() as u64,
                 due: due.map(|(id, _)| *id).take(DUE_MAX).collect(),
+                asked_by: asked_by(owned, &self.consumer, now),
             })
         }))
     }
 
     async fn release(&mut self, epoch: u64) -> Result<()> {
         let stage = self.stage()?;
-        self.store.shared.change(|state, _| {
+        self.store.shared.change(|state, now| {
             let owned = state.owned(stage);
             if owned.owner != self.consumer || owned.epoch != epoch {
                 return;
             }
             owned.owner.clear();
             owned.until_ms = 0;
+            if let Some(next) = asked_by(owned, &self.consumer, now) {
+                owned.next = Some((next, now + KEPT_MS));
+            }
             if let Ok(group) = state.group_mut(stage)
                 && group.held_by(PARKED.as_bytes()).next().is_none()
             {
@@ -390,6 +465,18 @@ impl Owner for Hands {
 
     async fn fetch(&mut self, ids: &[EntryId]) -> Result<Batch> {
         self.fetch_now(ids)
+    }
+
+    async fn load_state(&mut self, keys: &[Bytes]) -> Result<Vec<Option<Cell>>> {
+        self.load_now(keys)
+    }
+
+    async fn due_timers(&mut self, n_max: usize) -> Result<DueTimers> {
+        self.due_now(n_max)
+    }
+
+    async fn fire(&mut self, firing: &Firing) -> Result<Fired> {
+        self.fire_now(firing)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::depth::{accepted, came};
+use super::keyed;
 use super::owner;
 use super::state::{State, millis, signed};
 use super::stream::Stream;
@@ -32,6 +33,7 @@ pub(super) fn prepare(state: &mut State, layout: &Layout, now: u64) -> Result<Ve
         make_group(state, stage, &mut mended);
         if stage.owned {
             owner::prepare(state, stage, &mut mended, now)?;
+            keyed::names(state, stage, &mut mended)?;
         }
     }
     Ok(mended)
@@ -194,8 +196,20 @@ pub(super) fn janitor(
         if !stages.iter().all(is_ready) {
             continue;
         }
+        let mut passed = EntryId::MAX;
         for stage in stages {
-            swept.lost_unread += heal(state, stage);
+            let delivered = state
+                .group(stage)
+                .map_or(EntryId::MIN, |g| g.last_delivered);
+            let position = state
+                .owned
+                .get(&stage.name)
+                .and_then(|owned| owned.position);
+            passed = passed.min(position.unwrap_or(EntryId::MAX));
+            // Where somebody moved the group of an owned stage, what is lost is told by its owner's next commit.
+            if position.is_none_or(|position| position == delivered) {
+                swept.lost_unread += heal(state, stage);
+            }
         }
         let Some(stream) = state.streams.get_mut(key) else {
             continue;
@@ -204,7 +218,7 @@ pub(super) fn janitor(
             ms: now.saturating_sub(millis(keep)),
             seq: 0,
         };
-        swept.trimmed += stream.trim_below(finished_by_all(stream).min(cut));
+        swept.trimmed += stream.trim_below(finished_by_all(stream).min(passed).min(cut));
     }
     if keep_dead > Duration::ZERO {
         let oldest = EntryId {

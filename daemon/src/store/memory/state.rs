@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::keyed::Keyed;
 use super::stream::{Group, Stream};
 use super::window::{Generations, Settled};
 use crate::record::{EntryId, Fields};
@@ -38,6 +39,8 @@ pub(super) struct State {
     pub(super) settled: BTreeMap<String, Settled>,
     /// Leases, positions and parked entries of owned stages.
     pub(super) owned: BTreeMap<String, Owned>,
+    /// Keyed state of owned stages.
+    pub(super) keyed: BTreeMap<String, Keyed>,
     /// Dead letters.
     pub(super) dead: BTreeMap<EntryId, DeadRow>,
     /// Last id of the dead-letter stream.
@@ -55,6 +58,14 @@ pub(super) struct Owned {
     pub(super) epoch: u64,
     /// When the lease runs out, milliseconds since 1970.
     pub(super) until_ms: u64,
+    /// Who asks for the lease, and until when that counts.
+    pub(super) next: Option<(String, u64)>,
+    /// Who was given the stage by a person.
+    pub(super) pin: Option<String>,
+    /// Position at which the last owner began, and how many before it did not get past it.
+    pub(super) began: Option<EntryId>,
+    /// See [`crate::store::Lease::lives`].
+    pub(super) lives: u32,
     /// Last applied id; `None` = never owned.
     pub(super) position: Option<EntryId>,
     /// Open entries that wait, with when they are due; the truth, of which the pending list is a picture.

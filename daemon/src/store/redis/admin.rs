@@ -12,6 +12,7 @@ use super::address::Address;
 use super::connection::Connection;
 use super::depth;
 use super::encode::{encode_admissions, parse_retry, unpack};
+use super::keyed;
 use super::keys::Keys;
 use super::lane::{Lane, bad, entry_of, id_of, run_commit};
 use super::resp::Reply;
@@ -21,7 +22,7 @@ use crate::record::{EntryId, Fields, Record, event_id};
 use crate::store::{
     Admin, Admission, Admitted, Aggregates, Code, Commit, ConsumerDepth, DeadLetter, DeadRow,
     Depth, Fate, Layout, Mended, Outcome, PendingPage, PendingQuery, PendingRow, Result, Server,
-    Settle, Swept,
+    Settle, StageLayout, Swept,
 };
 
 /// Idle connections kept; more are opened when needed and closed after use. Four: sampler, janitor, a door, a person.
@@ -86,6 +87,17 @@ impl RedisAdmin {
             }
         }
         result
+    }
+
+    /// Notes whose state a stage keeps.
+    async fn kept_state(&self, stage: &StageLayout, names: &Keys) -> Result<Vec<Mended>> {
+        let mut args = vec![stage.name.clone()];
+        for one in &stage.state {
+            args.extend([one.name.clone(), one.made_of.clone()]);
+        }
+        let keys = [&names.state, &names.timers];
+        let reply = self.script(&scripts::OWN_NAMES, &keys, &args).await?;
+        keyed::told(reply)
     }
 
     async fn call<W: AsRef<[u8]>>(&self, words: &[W]) -> Result<Reply> {
@@ -372,6 +384,11 @@ impl Admin for RedisAdmin {
                 stage: Some(stage.clone()),
                 detail: detail.clone(),
             });
+        }
+        for (stage, names) in layout.stages.iter().zip(&self.keys) {
+            if stage.owned {
+                mended.extend(self.kept_state(stage, names).await?);
+            }
         }
         Ok(mended)
     }
@@ -746,12 +763,15 @@ impl Admin for RedisAdmin {
                 COUNTED_MAX.to_string(),
                 is_source,
             ];
-            for stage in layout.stages.iter().filter(|s| s.stream == stream) {
-                args.extend([stage.name.clone(), stage.group.clone()]);
+            let ledger = layout.key("ledger");
+            let mut keys = vec![stream, &ledger];
+            for (stage, its) in layout.stages.iter().zip(&self.keys) {
+                if stage.stream == stream {
+                    args.extend([stage.name.clone(), stage.group.clone()]);
+                    keys.push(&its.position);
+                }
             }
-            let reply = self
-                .script(&scripts::JANITOR, &[stream, &layout.key("ledger")], &args)
-                .await?;
+            let reply = self.script(&scripts::JANITOR, &keys, &args).await?;
             let mut counts = reply.items().map_err(bad)?.into_iter();
             swept.trimmed += counts.next().map_or(Ok(0), count)?;
             swept.lost_unread += counts.next().map_or(Ok(0), count)?;

@@ -65,6 +65,7 @@ pub(super) fn encode(commit: &Commit, stage: &StageLayout, dedupe: bool, discard
             }
             Outcome::Filtered => 'f',
             Outcome::Late => 'l',
+            Outcome::Duplicate => 'u',
             Outcome::Dead(_) => 'd',
             Outcome::Retry { .. } => 'r',
         });
@@ -283,12 +284,12 @@ pub(super) fn parse_retry(row: &[u8]) -> Option<(u64, u32, u64, String)> {
 
 /// msgpack into a vector, which cannot fail: the results of `rmp` are for writers that can.
 #[derive(Default)]
-struct Writer {
-    bytes: Vec<u8>,
+pub(super) struct Writer {
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Writer {
-    fn array(&mut self, n: usize) {
+    pub(super) fn array(&mut self, n: usize) {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
         let Ok(_) = rmp::encode::write_array_len(&mut self.bytes, n) else {
             unreachable!("a vector takes every byte")
@@ -302,7 +303,7 @@ impl Writer {
         };
     }
 
-    fn int(&mut self, n: i64) {
+    pub(super) fn int(&mut self, n: i64) {
         let Ok(_) = rmp::encode::write_sint(&mut self.bytes, n) else {
             unreachable!("a vector takes every byte")
         };
@@ -319,17 +320,24 @@ impl Writer {
     }
 
     /// Lua counts from 1.
-    fn index(&mut self, i: usize) {
+    pub(super) fn index(&mut self, i: usize) {
         self.int(i64::try_from(i + 1).unwrap_or(i64::MAX));
     }
 
     /// As `str`, whatever the bytes are: the server's msgpack knows no `bin`, and Lua strings are bytes.
-    fn text(&mut self, bytes: &[u8]) {
+    pub(super) fn text(&mut self, bytes: &[u8]) {
         let n = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let Ok(_) = rmp::encode::write_str_len(&mut self.bytes, n) else {
             unreachable!("a vector takes every byte")
         };
         self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn texts(&mut self, list: &[&Bytes]) {
+        self.array(list.len());
+        for text in list {
+            self.text(text);
+        }
     }
 
     fn fields(&mut self, fields: &Fields) {

@@ -17,6 +17,8 @@ pub(super) struct Keys {
     pub(super) position: String,
     pub(super) lease: String,
     pub(super) parked: String,
+    pub(super) state: String,
+    pub(super) timers: String,
     is_owned: bool,
 }
 
@@ -35,6 +37,8 @@ impl Keys {
             position: layout.key(&format!("position:{}", stage.name)),
             lease: layout.key(&format!("lease:{}", stage.name)),
             parked: layout.key(&format!("parked:{}", stage.name)),
+            state: layout.key(&format!("state:{}", stage.name)),
+            timers: layout.key(&format!("timers:{}", stage.name)),
             is_owned: stage.owned,
         }
     }
@@ -53,9 +57,10 @@ impl Keys {
             &self.settled,
             &self.dead,
             &self.output,
+            &self.position,
         ];
         if self.is_owned {
-            keys.extend([self.position.as_str(), &self.lease, &self.parked]);
+            keys.extend([self.lease.as_str(), &self.parked, &self.state, &self.timers]);
         }
         keys
     }

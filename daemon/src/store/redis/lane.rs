@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::connection::Connection;
 use super::encode::{encode, parse_retry};
+use super::keyed;
 use super::keys::Keys;
 use super::resp::{BATCH_MAX, Cursor, REPLY_MAX, Reply};
 use super::scripts::{self, Script};
@@ -431,6 +432,7 @@ pub(super) async fn try_commit(
             Bytes::from(owned.lease.position.to_string()),
             Bytes::from(owned.ttl.as_millis().to_string()),
         ]);
+        args.extend(owned.state.as_ref().map(|s| Bytes::from(keyed::block(s))));
     }
     let reply = script
         .run(&mut lane.connection, &lane.keys.commit(), &args)

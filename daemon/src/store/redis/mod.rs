@@ -10,6 +10,7 @@ mod depth;
 mod encode;
 mod errors;
 mod info;
+mod keyed;
 mod keys;
 mod lane;
 pub mod managed;

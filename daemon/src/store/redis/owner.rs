@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
+use super::keyed;
 use super::lane::{
     Lane, SMALL, bad, codes, delivered, entries_of, fields_of, id_of, reply_max, try_commit,
 };
@@ -14,8 +16,8 @@ use super::resp::Reply;
 use super::scripts;
 use crate::record::{EntryId, Record};
 use crate::store::{
-    Acquired, Batch, Commit, Committed, Delivered, Lease, OwnedCommit, OwnedDone, Owner, Reader,
-    Renewed, Result, StoreError,
+    Acquired, Batch, Cell, Commit, Committed, Delivered, DueTimers, Fired, Firing, Lease,
+    OwnedCommit, OwnedDone, Owner, Reader, Renewed, Result, StoreError, Wish,
 };
 
 /// Parked entries fetched by one script.
@@ -98,6 +100,10 @@ fn done(reply: Reply, commit: &OwnedCommit) -> Result<OwnedDone> {
         }),
         "FENCED" => Ok(OwnedDone::Fenced),
         "MOVED" => Ok(OwnedDone::Moved),
+        "STALE" => Ok(OwnedDone::Stale),
+        "AGAIN" => Ok(OwnedDone::Again(
+            codes(words.collect(), commit.commit.entries.len())?.exceptions,
+        )),
         other => Err(bad(format!("an owner's commit answered \"{other}\""))),
     }
 }
@@ -112,6 +118,7 @@ impl Owner for RedisOwner {
             "leased" => Acquired::Leased(Lease {
                 epoch: number(next())?,
                 position: id_of(next())?,
+                lives: u32::try_from(number(next())?).unwrap_or(u32::MAX),
             }),
             "held" => Acquired::Held {
                 by: word(Some(next()))?,
@@ -119,6 +126,15 @@ impl Owner for RedisOwner {
             },
             other => return Err(bad(format!("own_lease.lua answered \"{other}\""))),
         })
+    }
+
+    async fn ask(&mut self, wish: Wish, ttl: Duration) -> Result<bool> {
+        let mode = match wish {
+            Wish::Balance => "ask",
+            Wish::Take => "take",
+        };
+        let words = lease(&mut self.0, mode, 0, ttl).await?;
+        Ok(word(words.into_iter().next())? == "ok")
     }
 
     async fn renew(&mut self, epoch: u64, ttl: Duration) -> Result<Option<Renewed>> {
@@ -131,11 +147,13 @@ impl Owner for RedisOwner {
             _ => None,
         };
         let n_parked = number(words.next().unwrap_or(Reply::Nil))?;
+        let asked_by = Some(word(words.next())?).filter(|name| !name.is_empty());
         let due = words.map(id_of).collect::<Result<_>>()?;
         Ok(Some(Renewed {
             position,
             n_parked,
             due,
+            asked_by,
         }))
     }
 
@@ -156,6 +174,10 @@ impl Owner for RedisOwner {
         if forwards || !matches!(result, Err(StoreError::OutOfMemory(_))) {
             return result;
         }
+        if commit.state.is_some() {
+            // Its state is that of the whole.
+            return run(&mut self.0, commit, &scripts::COMMIT_ALLOW_OOM).await.0;
+        }
         // In small pieces, each from where the one before it ended. What an error leaves half done is found by the
         // position: the same commit answers `Moved`.
         let mut position = commit.lease.position;
@@ -171,7 +193,9 @@ impl Owner for RedisOwner {
                     entries: entries.to_vec(),
                     repeated: commit.commit.repeated,
                 },
-                ..*commit
+                parked: commit.parked,
+                state: None,
+                ttl: commit.ttl,
             };
             match run(&mut self.0, &piece, &scripts::COMMIT_ALLOW_OOM)
                 .await
@@ -197,6 +221,18 @@ impl Owner for RedisOwner {
 
     async fn fetch(&mut self, ids: &[EntryId]) -> Result<Batch> {
         fetch(&mut self.0, ids).await
+    }
+
+    async fn load_state(&mut self, keys: &[Bytes]) -> Result<Vec<Option<Cell>>> {
+        keyed::load(&mut self.0, keys).await
+    }
+
+    async fn due_timers(&mut self, n_max: usize) -> Result<DueTimers> {
+        keyed::due_timers(&mut self.0, n_max).await
+    }
+
+    async fn fire(&mut self, firing: &Firing) -> Result<Fired> {
+        keyed::fire(&mut self.0, firing).await
     }
 }
 

@@ -20,7 +20,14 @@ impl Script {
         } else {
             format!("#!lua flags={flags}")
         };
-        let code = format!("{head}\n{}\n{body}", include_str!("scripts/prelude.lua"));
+        let prelude = include_str!("scripts/prelude.lua");
+        // Only where it is used: the server keeps every script, and `commit.lua` is long enough.
+        let state = if body.contains("version_of(") || body.contains("state_check(") {
+            include_str!("scripts/state.lua")
+        } else {
+            ""
+        };
+        let code = format!("{head}\n{prelude}\n{state}\n{body}");
         let sha = redis::Script::new(&code).get_hash().to_owned();
         Self { code, sha }
     }
@@ -83,6 +90,13 @@ script!(
 script!(CLAIM, "allow-oom", "scripts/claim.lua");
 script!(OWN_LEASE, "allow-oom", "scripts/own_lease.lua");
 script!(OWN_FETCH, "allow-oom", "scripts/own_fetch.lua");
+script!(OWN_STATE, "no-writes", "scripts/own_state.lua");
+script!(OWN_TIMERS, "no-writes", "scripts/own_timers.lua");
+script!(
+    /// Also on a full server: most timers give memory back.
+    OWN_FIRE, "allow-oom", "scripts/own_fire.lua"
+);
+script!(OWN_NAMES, "allow-oom", "scripts/own_names.lua");
 script!(KEEP, "allow-oom", "scripts/keep.lua");
 script!(LOST, "allow-oom", "scripts/lost.lua");
 script!(BEAT, "allow-oom", "scripts/beat.lua");

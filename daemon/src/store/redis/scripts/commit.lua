@@ -2,19 +2,21 @@
 --
 -- KEYS  1 input stream  2 ledger  3 counts  4 sessions:0  5 sessions:1  6 seen:0  7 seen:1  8 retry  9 settled  10 dead
 --       11 output stream (the input stream again where there is none)
---       owned stages only: 12 position  13 lease  14 parked
+--       12 position (in shared stages: must not exist)    owned stages only: 13 lease  14 parked  15 state  16 timers
 -- ARGV  1 group  2 consumer  3 stage  4 flags: r repeated, d id window on, o has an output
 --       5 readers of the output  6 session_keep ms  7 window ms  8 max ids
 --       9 msgpack { ids, kinds, event ids | 0, counts {field, delta, ...}, sessions {field, delta, ...},
 --                   children {[index] = {fields, ...}}, dead {[index] = fields}, retries {[index] = {text}} , foreign_ok}
 --       10 msgpack: per entry {position of delta, amount, ...} into the list `counts .. sessions`; unpacked only when an
 --          entry falls out
---       an owner's commit only: 11 epoch  12 position it was read from  13 ttl ms
+--       an owner's commit only: 11 epoch  12 position it was read from  13 ttl ms  14 state block (state.lua) or nothing
 --       flags of owned stages: w new entries, read without gaps after the position; p entries parked before; h parked
 --       entries that a person settles by hand (no fence: who takes the id out of `parked` has it); s reads the source
 -- Reply flat {index, code, ...} of the entries that were not applied: D duplicate, N not pending, S superseded, R redelivered.
---       An owner's commit: first 'OK' | 'FENCED' | 'MOVED', and '1' where a foreign reader was put right.
--- Keeps: an owner's effects happen if and only if the position moves (new entries) or the id leaves `parked`.
+--       An owner's commit: first 'OK' | 'FENCED' | 'MOVED' | 'STALE' | 'AGAIN', and '1' where a foreign reader was put right.
+--       AGAIN names the entries with state that would fall out, and nothing was done: what others saw of them must not count.
+-- Keeps: an owner's effects happen if and only if the position moves (new entries) or the id leaves `parked`; keyed state
+-- is changed only by the owner, only from the versions that it has read, and together with all entries that it depends on.
 -- Keeps: an entry's effects happen if and only if its acknowledgement does, and at most once, also after the group was
 -- reset or re-created. Everything that can fail is checked before the first write, because Redis does not roll back.
 local S, LEDGER, COUNTS, SETTLED, RETRY, DEAD, OUT = KEYS[1], KEYS[2], KEYS[3], KEYS[9], KEYS[8], KEYS[10], KEYS[11]
@@ -30,7 +32,7 @@ local n = #ids
 local kind_of = {string.byte(kinds, 1, n)}
 local POSITION, LEASE, PARKED = KEYS[12], KEYS[13], KEYS[14]
 local mode = string.match(flags, '[wph]')
-local APPLIED, FILTERED, LATE, DISCARDED, DEAD_LETTERED, RETRIED = string.byte('aflxdr', 1, 6)
+local APPLIED, FILTERED, LATE, DISCARDED, DEAD_LETTERED, RETRIED, KNOWN = string.byte('aflxdru', 1, 7)
 
 -- 1. Read only.
 local wrong = check_types({S, 'stream', LEDGER, 'hash', COUNTS, 'hash', KEYS[4], 'hash', KEYS[5], 'hash', KEYS[6], 'hash',
@@ -48,6 +50,8 @@ if mode then
   wrong = check_types({POSITION, 'string', LEASE, 'hash', PARKED, 'zset'})
   if wrong then return wrong end
   n_parked = call('ZCARD', PARKED)
+elseif call('EXISTS', POSITION) == 1 then
+  return redis.error_reply('BROKEN stage "' .. stage .. '" is worked by one owner in another daemon; give every daemon the same delivery')
 end
 if mode == 'w' or mode == 'p' then
   local lease = call('HMGET', LEASE, 'owner', 'epoch')
@@ -141,6 +145,31 @@ local function settled_before(id, among)
   return false
 end
 
+-- Keyed state: nothing may fall out that it depends on, and it must be what was read.
+local block = mode and ARGV[14] and cmsgpack.unpack(ARGV[14])
+if block then
+  local depends, fresh, again = {}, {}, {'AGAIN', '0'}
+  for _, i in ipairs(block[7]) do depends[i] = true end
+  for i = 1, n do
+    local id, event = ids[i], window_on and events[i] or ''
+    if depends[i] and mode == 'p' and not call('ZSCORE', PARKED, id) then
+      again[#again + 1] = i - 1
+      again[#again + 1] = 'S'
+    elseif event ~= '' and kind_of[i] ~= RETRIED and kind_of[i] ~= KNOWN then
+      local first_entry = fresh[event] or known[i] or known_older[i]
+      if not first_entry then fresh[event] = id
+      elseif first_entry ~= id and depends[i] then
+        again[#again + 1] = i - 1
+        again[#again + 1] = 'D'
+      end
+    end
+  end
+  if #again > 2 then return again end
+  local failed, is_same = state_check(KEYS[15], KEYS[16], block)
+  if failed then return failed end
+  if not is_same then return {'STALE', '0'} end
+end
+
 -- 2. Acknowledge one by one. Calls cost most here, so what an entry needs beside its XACK is done for all at once.
 local dropped = {}
 local new_events, settled, finished = {}, {}, {}
@@ -174,7 +203,10 @@ for i = 1, n do
       else
         n_settled = n_settled + 1
         settled[n_settled] = id
-        if window_on and events[i] ~= '' then
+        if kind_of[i] == KNOWN then
+          code = 'D'
+          n_duplicate = n_duplicate + 1
+        elseif window_on and events[i] ~= '' then
           local event = events[i]
           local first_entry = batch_known[event] or known[i] or known_older[i]
           if first_entry and first_entry ~= id then
@@ -345,6 +377,7 @@ if mode == 'w' then
   call('XGROUP', 'SETID', S, group, to, 'ENTRIESREAD', digits(math.max(0, math.min(added, added - unread))))
 end
 if mode == 'w' or mode == 'p' then call('HSET', LEASE, 'until', digits(now + tonumber(ARGV[13]))) end
+if block then state_write(KEYS[15], KEYS[16], block, now) end
 
 -- 6. Shared: the settled mark. Every delivered id below the oldest pending one is settled.
 if not mode and #settled > 0 then

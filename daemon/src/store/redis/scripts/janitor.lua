@@ -1,12 +1,18 @@
 -- Trims one stream, heals a wrong lag, keeps the mark that tells a stream that began anew.
 --
--- KEYS  1 input stream  2 ledger
+-- KEYS  1 input stream  2 ledger  3.. position of each stage that reads it (owned ones have one)
 -- ARGV  1 keep ms  2 count limit of entries counted  3 '1' for the source stream
 --       4.. per stage that reads it: name, group
 -- Reply {trimmed, lost unread}
--- Keeps: an entry that any group (also a third party's) has not read and acknowledged is never trimmed.
+-- Keeps: an entry that any group (also a third party's) has not read and acknowledged is never trimmed, nor one that the
+-- owner of a stage has not passed, wherever somebody moved its group.
 local S, LEDGER = KEYS[1], KEYS[2]
-local wrong = check_types({S, 'stream', LEDGER, 'hash'})
+local types = {S, 'stream', LEDGER, 'hash'}
+for i = 3, #KEYS do
+  types[#types + 1] = KEYS[i]
+  types[#types + 1] = 'string'
+end
+local wrong = check_types(types)
 if wrong then return wrong end
 if call('EXISTS', S) == 0 then return {0, 0} end
 local info = as_map(call('XINFO', 'STREAM', S))
@@ -43,7 +49,11 @@ for i = 4, #ARGV, 2 do
   local delivered = found['last-delivered-id']
   local actual = nil
   local unread = call('XRANGE', S, '(' .. delivered, '+', 'COUNT', 1)[1]
-  if not unread then
+  local position = call('GET', KEYS[2 + (i - 2) / 2])
+  if position and position ~= delivered then
+    -- Somebody moved the group of an owned stage: what is lost is told by its owner's next commit.
+    actual = nil
+  elseif not unread then
     actual = 0
   elseif unread[1] == first then
     actual = length
@@ -88,6 +98,10 @@ for i = 1, #all do
   local summary = call('XPENDING', S, g.name)
   if summary[1] > 0 and below(summary[2], bound) then bound = summary[2] end
   if below(bound, cut) then cut = bound end
+end
+for i = 3, #KEYS do
+  local position = call('GET', KEYS[i])
+  if position and below(position, cut) then cut = position end
 end
 local trimmed = call('XTRIM', S, 'MINID', '~', cut, 'LIMIT', 20000)
 if trimmed > 0 then call('HINCRBY', LEDGER, 'trimmed:' .. S, trimmed) end
