@@ -59,3 +59,9 @@ fn third_parties_cost_exactly_what_they_took() {
     let trials = ["12", "13"];
     assert_exact(&fire(&trials), &trials);
 }
+
+#[test]
+fn zombies_change_nothing() {
+    let trials = ["4"];
+    assert_exact(&fire(&trials), &trials);
+}

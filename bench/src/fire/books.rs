@@ -314,3 +314,30 @@ fn session(field: &str) -> Option<usize> {
 
 /// Longest wait between the last daemon's start and everything being settled.
 pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_event_lost_and_another_counted_twice_is_seen_by_its_classes() {
+        let mut wanted = Sums::new();
+        (0..10_000).for_each(|n| wanted.add(n));
+        let mut actual = Sums::new();
+        (0..10_000).for_each(|n| actual.add(n));
+        assert_eq!(wanted.compare(&actual), (0, 0));
+        // In place of event 7 one of the same type and product is there twice: sessions tell.
+        let twin = 7 + TYPES.len() * N_PRODUCTS;
+        let mut actual = Sums::new();
+        (0..10_000).filter(|n| *n != 7).for_each(|n| actual.add(n));
+        actual.add(twin);
+        assert_eq!(wanted.compare(&actual), (1, 1));
+    }
+
+    #[test]
+    fn sessions_are_known_by_their_field() {
+        assert_eq!(session("s12"), Some(12));
+        assert_eq!(session("session:s12:count"), Some(12));
+        assert_eq!(session("other"), None);
+    }
+}

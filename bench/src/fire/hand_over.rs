@@ -40,7 +40,8 @@ fn part(field: &mut Field<'_>, shape: Shape, rounds: usize) -> Result<()> {
     let load = Load::start(&house.server.socket(), &name, PER_S, &[Policy::Once]);
     let mut look = Look::open(&house)?;
     let (mut crashes, mut leaves) = (Vec::new(), Vec::new());
-    for n in 0..2 * rounds {
+    let mut n = 0;
+    while n < 2 * rounds {
         let owner = wait("an owner that commits", Duration::from_secs(30), || {
             let (owner, done) = look.now()?;
             Ok((!owner.is_empty() && done > 0).then_some(owner))
@@ -52,12 +53,17 @@ fn part(field: &mut Field<'_>, shape: Shape, rounds: usize) -> Result<()> {
         std::thread::sleep(Duration::from_millis(
             field.random.random_range(300..=1_200),
         ));
+        // Daemons hand stages to one another to share them out; then it is another's turn to be ended.
+        if look.now()?.0 != owner {
+            continue;
+        }
+        n += 1;
         let at = daemons
             .iter()
             .position(|(name, _)| owner.starts_with(&format!("{name}-")))
             .with_context(|| format!("the owner {owner} is neither of the two"))?;
         let (name, mut daemon) = daemons.remove(at);
-        let is_crash = n % 2 == 0;
+        let is_crash = n % 2 == 1;
         if is_crash {
             let gap = look.gap(&owner, || daemon.kill())?;
             crashes.push(gap);
