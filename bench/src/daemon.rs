@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::server::Server;
 
@@ -70,6 +70,17 @@ impl Daemon {
 
     /// Starts it in a folder that outlives it.
     pub(crate) fn start_in(dir: &Path, config: &str, sets: &[&str]) -> Result<Self> {
+        Self::start_with(dir, config, sets, &[], &[])
+    }
+
+    /// The same with further arguments and environment.
+    pub(crate) fn start_with(
+        dir: &Path,
+        config: &str,
+        sets: &[&str],
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Self> {
         let file = dir.join("pipeline.toml");
         std::fs::write(&file, config).context("write the configuration")?;
         let log = std::fs::File::options()
@@ -86,6 +97,8 @@ impl Daemon {
             .arg(dir.join("data"))
             .arg("--socket")
             .arg(dir.join("control.sock"))
+            .args(args)
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -114,7 +127,7 @@ impl Daemon {
         let mut socket = None;
         loop {
             if let Some((lines, stream)) = &mut socket {
-                let status = ask(lines, stream, "status.get")?;
+                let status = ask(lines, stream, "status.get", &json!({}))?;
                 if status["result"]["healthy"] == true {
                     return Ok(self.begun.elapsed());
                 }
@@ -200,8 +213,57 @@ impl Daemon {
         Ok(())
     }
 
-    fn log(&self) -> String {
-        let log = std::fs::read_to_string(self.dir.join("daemon.log")).unwrap_or_default();
+    /// When it was started.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// What it has written so far, with what others before it in its folder wrote.
+    pub(crate) fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("daemon.log")).unwrap_or_default()
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill().context("kill pipelined")?;
+        self.child.wait().context("wait for pipelined")?;
+        Ok(())
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
+        self.child.try_wait().context("look for pipelined")
+    }
+
+    /// Waits for its end after [`PATIENCE`] at most.
+    pub(crate) fn wait_ended(&mut self) -> Result<std::process::ExitStatus> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "pipelined does not end\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// `pipectl ARGS`, whatever comes of it: its exit code, stdout, stderr.
+    pub(crate) fn pipectl_raw(&self, args: &[&str]) -> Result<std::process::Output> {
+        Command::new(sibling("pipectl")?)
+            .arg("--socket")
+            .arg(self.dir.join("control.sock"))
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .context("start pipectl")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        let log = self.whole_log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
@@ -226,10 +288,48 @@ impl Drop for Daemon {
     }
 }
 
-fn ask(lines: &mut impl std::io::BufRead, stream: &mut UnixStream, method: &str) -> Result<Value> {
+/// A connection to a control socket.
+pub(crate) struct Control {
+    lines: BufReader<UnixStream>,
+    stream: UnixStream,
+}
+
+impl Control {
+    /// Connects and reads the greeting.
+    pub(crate) fn open(socket: &Path) -> Result<Self> {
+        let stream = UnixStream::connect(socket).context("connect to the control socket")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut lines = BufReader::new(stream.try_clone()?);
+        let mut hello = String::new();
+        let n = lines.read_line(&mut hello).context("read the greeting")?;
+        ensure!(n > 0, "the daemon closed the control socket");
+        Ok(Self { lines, stream })
+    }
+
+    /// Whether the daemon says that it is healthy.
+    pub(crate) fn is_healthy(&mut self) -> Result<bool> {
+        Ok(self.call("status.get", &json!({}))?["healthy"] == true)
+    }
+
+    /// Asks; the result, or the error as a document.
+    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Result<Value> {
+        let answer = ask(&mut self.lines, &mut self.stream, method, params)?;
+        Ok(match answer.get("result") {
+            Some(result) => result.clone(),
+            None => answer,
+        })
+    }
+}
+
+fn ask(
+    lines: &mut impl std::io::BufRead,
+    stream: &mut UnixStream,
+    method: &str,
+    params: &Value,
+) -> Result<Value> {
     writeln!(
         stream,
-        r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{}}}}"#
+        r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#
     )
     .context("write to the control socket")?;
     loop {

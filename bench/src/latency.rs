@@ -103,7 +103,7 @@ fn run(config: &str, seconds: u64) -> Result<(Histogram<u64>, f64)> {
 }
 
 /// The histogram of the last minute, which is everything so far: a run is shorter than a minute.
-fn end_to_end(daemon: &Daemon) -> Result<Histogram<u64>> {
+pub(crate) fn end_to_end(daemon: &Daemon) -> Result<Histogram<u64>> {
     let answer = daemon.pipectl(&["latency", "--stage", "pipeline"])?;
     let row = answer["rows"]
         .as_array()

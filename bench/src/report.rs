@@ -17,7 +17,7 @@ pub(crate) enum Goal {
 }
 
 impl Goal {
-    fn is_met(self, value: f64) -> bool {
+    pub(crate) fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtLeast(goal) => value >= goal,
             Self::AtMost(goal) => value <= goal,
@@ -25,7 +25,16 @@ impl Goal {
         }
     }
 
-    fn text(self) -> String {
+    /// At least, at most.
+    pub(crate) fn bounds(self) -> (Option<f64>, Option<f64>) {
+        match self {
+            Self::AtLeast(goal) => (Some(goal), None),
+            Self::AtMost(goal) => (None, Some(goal)),
+            Self::None => (None, None),
+        }
+    }
+
+    pub(crate) fn text(self) -> String {
         match self {
             Self::AtLeast(goal) => format!(">= {goal}"),
             Self::AtMost(goal) => format!("<= {goal}"),
@@ -128,11 +137,7 @@ impl Report {
             .figures
             .iter()
             .map(|f| {
-                let (at_least, at_most) = match f.goal {
-                    Goal::AtLeast(goal) => (Some(goal), None),
-                    Goal::AtMost(goal) => (None, Some(goal)),
-                    Goal::None => (None, None),
-                };
+                let (at_least, at_most) = f.goal.bounds();
                 json!({
                     "bench": f.bench,
                     "name": f.name,
@@ -196,7 +201,7 @@ fn line(figure: &Figure) -> String {
     format!("{}\n", line.trim_end())
 }
 
-fn shown(value: f64) -> String {
+pub(crate) fn shown(value: f64) -> String {
     if value >= 1_000.0 {
         format!("{value:.0}")
     } else if value >= 10.0 {

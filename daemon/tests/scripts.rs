@@ -9,11 +9,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const SCRIPTS: [&str; 6] = [
+const SCRIPTS: [&str; 7] = [
     "scripts/up",
     "scripts/down",
     "scripts/test",
     "scripts/bench",
+    "scripts/fire",
     "scripts/mutate",
     ".ci/run",
 ];

@@ -4,9 +4,11 @@
 mod admin;
 mod faults;
 mod hands;
+mod proxy;
 mod store;
 mod weather;
 
 pub use faults::{FaultBoard, Point, Precaution};
+pub use proxy::{Faults, Proxy};
 pub use store::Weathered;
 pub use weather::{Call, Fate, Happens, Weather};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::meter::StageMeter;
+use super::seldom::Seldom;
 use crate::record::EntryId;
 use crate::store::Wish;
 
@@ -74,6 +75,10 @@ pub struct StageHandle {
     pub trouble: Mutex<Option<String>>,
     /// Whether the store was away at the last try.
     pub store_away: AtomicBool,
+    /// Entries that somebody else acknowledged, to be told.
+    pub(super) foreign: Seldom,
+    /// Settled entries that came again, to be told.
+    pub(super) redelivered: Seldom,
     /// Whether one owner works it in order (delivery `owned`).
     pub owned: bool,
     /// Whether a worker of this daemon is the owner now.
@@ -300,6 +305,8 @@ impl StageHandle {
             running: AtomicU32::new(wanted),
             trouble: Mutex::default(),
             store_away: AtomicBool::new(false),
+            foreign: Seldom::default(),
+            redelivered: Seldom::default(),
             workers: Mutex::default(),
             owned: false,
             owned_here: watch::Sender::new(false),

@@ -42,6 +42,17 @@ impl Mender {
         Ok(())
     }
 
+    /// Looks after everything when the store answers again after an outage.
+    pub(super) async fn look(&self) -> Result<()> {
+        let mut last = self.last.lock().await;
+        if last.is_some_and(|at| at.elapsed() < ONCE_IN) {
+            return Ok(());
+        }
+        self.prepare().await?;
+        *last = Some(Instant::now());
+        Ok(())
+    }
+
     /// Looks after groups and ledger and tells what it had to mend.
     pub(super) async fn prepare(&self) -> Result<()> {
         for mended in self.admin.prepare().await? {

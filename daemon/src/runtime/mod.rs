@@ -14,6 +14,7 @@ mod names;
 pub mod pressure;
 mod reader;
 mod schedule;
+mod seldom;
 mod supervisor;
 mod worker;
 

@@ -21,6 +21,7 @@ use super::janitor;
 use super::loader::Loader;
 use super::mender::Mender;
 use super::meter::StageMeter;
+use super::seldom::Seldom;
 use super::worker::{Settings, Worker};
 use crate::journal::Level;
 use crate::store::Layout;
@@ -68,6 +69,8 @@ impl Runtime {
                 running: AtomicU32::new(0),
                 trouble: Mutex::new(None),
                 store_away: AtomicBool::new(false),
+                foreign: Seldom::default(),
+                redelivered: Seldom::default(),
                 workers: Mutex::default(),
                 owned: names.owned,
                 owned_here: watch::Sender::new(false),

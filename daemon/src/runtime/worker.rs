@@ -127,8 +127,8 @@ impl Worker {
         let mut random = SmallRng::seed_from_u64(self.world.seed ^ hash(&self.consumer));
         let mut waiting: BTreeMap<(Instant, EntryId), Waiting> = BTreeMap::new();
         let mut attempt = 0;
-        // Whether the last lane broke with work in hand: that is still pending, whatever `waiting` says.
-        let mut is_open = false;
+        // Whether the last lane broke, maybe with work in hand: that is still pending, whatever `waiting` says.
+        let mut was_broken = false;
         loop {
             if self.stop.is_cancelled() {
                 break;
@@ -140,9 +140,19 @@ impl Worker {
             let ended = match self.open().await {
                 Ok(mut lane) => {
                     self.handle.store_away.store(false, Ordering::Relaxed);
-                    let ended = self
-                        .serve(&mut lane, &mut waiting, &mut random, &mut attempt)
-                        .await;
+                    // A server that was started again may tell a wrong lag; it is put right before anybody looks.
+                    let looked = if was_broken {
+                        self.mender.look().await
+                    } else {
+                        Ok(())
+                    };
+                    let ended = match looked {
+                        Ok(()) => {
+                            self.serve(&mut lane, &mut waiting, &mut random, &mut attempt)
+                                .await
+                        }
+                        Err(error) => Broken::Store(error),
+                    };
                     lane.feed.close().await;
                     ended
                 }
@@ -150,18 +160,18 @@ impl Worker {
             };
             match ended {
                 Broken::Stop => {
-                    is_open = false;
+                    was_broken = false;
                     break;
                 }
                 Broken::Store(error) => {
-                    is_open = true;
+                    was_broken = true;
                     self.one_by_one |= matches!(error, StoreError::Bug(_));
                     self.wait_for_store(&error, &mut attempt, &mut random).await;
                 }
             }
         }
         self.show("stopped", None);
-        waiting.is_empty() && !is_open
+        waiting.is_empty() && !was_broken
     }
 
     async fn open(&self) -> Result<Lane, StoreError> {

@@ -151,8 +151,7 @@ impl Worker {
                 .count()
         };
         let stage = Some(self.settings.name.as_str());
-        let foreign = count(Code::NotPending);
-        if foreign > 0 {
+        if let Some(foreign) = self.handle.foreign.add(count(Code::NotPending)) {
             let text = format!(
                 "{foreign} entries were acknowledged by somebody else while {} worked on them; their effects were dropped",
                 self.consumer
@@ -161,8 +160,7 @@ impl Worker {
                 .journal
                 .tell(Level::Error, "ack.foreign", stage, text);
         }
-        let again = count(Code::Redelivered);
-        if again > 0 {
+        if let Some(again) = self.handle.redelivered.add(count(Code::Redelivered)) {
             let text = format!(
                 "{again} settled entries were delivered again (the group was set back); refused, nothing counts twice"
             );

@@ -154,7 +154,9 @@ impl Connection {
                 }
                 return Ok(frame);
             }
-            self.input.reserve(BUFFER);
+            // A giant's room at once: growing by doubling would take twice as much.
+            self.input
+                .reserve(scan.missing(self.input.len()).max(BUFFER));
             let n = self
                 .stream
                 .read_buf(&mut self.input)

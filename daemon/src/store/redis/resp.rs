@@ -36,6 +36,8 @@ pub(super) struct Scan {
     at: usize,
     open: u64,
     max: usize,
+    /// Where the part of the reply ends whose header was read.
+    wanted: usize,
 }
 
 impl Scan {
@@ -45,7 +47,13 @@ impl Scan {
             at: 0,
             open: 1,
             max,
+            wanted: 0,
         }
+    }
+
+    /// How many bytes are known to come after the `have` that are there; at most the greatest reply.
+    pub(super) fn missing(&self, have: usize) -> usize {
+        self.wanted.saturating_sub(have)
     }
 
     /// Length of the first whole reply in `buffer`, or `None` while more must be read.
@@ -89,6 +97,7 @@ impl Scan {
             if next > self.max {
                 return Err(BadReply(format!("a reply of over {} MiB", self.max >> 20)));
             }
+            self.wanted = next;
             if next > buffer.len() {
                 // Bulk data is still on its way; the header is read again then, which is cheap.
                 if matches!(line.first(), Some(b'*')) {

@@ -2,33 +2,6 @@
 //!
 //! Each measurement has private servers in a folder of its own under the temporary folder, and checks its counts: a fast
 //! wrong answer is a failure. Synchronous on purpose: what measures takes as little of the machine as it can.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "it measures real time, and waits in a thread of its own"
-)]
-
-mod console;
-mod daemon;
-mod durability;
-mod events;
-mod host;
-mod latency;
-mod memory;
-mod raw;
-mod report;
-mod server;
-mod shared;
-mod start;
-/// The terminal of the console's tests: what is drawn is judged here by the same rule.
-#[path = "../../console/tests/common/strict.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    missing_docs,
-    reason = "it is a test's file, and the tests use the rest of it"
-)]
-mod strict;
-mod terminal;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -36,7 +9,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 
-use report::Report;
+use crate::report::Report;
+use crate::{console, durability, latency, memory, note, shared, start};
 
 /// Measures pipelined; exit 0 when every goal was met and every count was right, 1 otherwise, 2 for bad usage.
 #[derive(Debug, Parser)]
@@ -76,7 +50,8 @@ enum Output {
     Json,
 }
 
-fn main() -> ExitCode {
+/// Reads the arguments, measures and prints.
+pub fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -114,10 +89,4 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         .write_all(text.as_bytes())
         .context("write the result")?;
     Ok(report.is_good())
-}
-
-/// Progress and trouble, on stderr.
-fn note(text: &str) {
-    // Nothing is left to tell it to where stderr is gone.
-    let _ = writeln!(std::io::stderr(), "bench: {text}");
 }
