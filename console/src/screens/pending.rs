@@ -156,7 +156,7 @@ fn items(model: &Model) -> Vec<Item> {
     let mut items = Vec::new();
     if let Some(entry) = is_in_flight(model) {
         let why = format!(
-            "in flight: {} has it in hand; wait, or have another daemon take over",
+            "in flight with {}: wait, or have another daemon take over",
             entry.consumer
         );
         for (letter, word) in [('c', "claim"), ('r', "retry"), ('d', "dead"), ('a', "ack")] {

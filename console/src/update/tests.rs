@@ -456,8 +456,7 @@ fn nothing_is_done_to_what_is_in_flight_but_its_menu_says_why() {
         assert!(desk.asked.is_empty(), "{letter}: {:?}", desk.asked);
         let why = notice(&desk);
         assert!(
-            why.contains("in flight: pl1-detect-0 has it in hand; wait")
-                || why.contains("owned here"),
+            why.contains("in flight with pl1-detect-0: wait") || why.contains("owned here"),
             "{letter}: {why}"
         );
         // The menu stays: there may be something else to do.

@@ -145,14 +145,14 @@ fn a_partition_is_taken_over_on_the_console_of_the_daemon_that_is_to_have_it() {
         console.press(&["Right", "Enter"]);
         console.sees("stage.take: stage correlate is owned here now");
         assert_eq!(owner(&house, "correlate"), worker(&second, "correlate"));
-        console.press(&["x"]);
-        console.sees("take over partition -- no: correlate is owned here already");
-        console.press(&["Escape"]);
         console.press(&["@"]);
         console.sees("pipectl take correlate");
         console.press(&["Escape"]);
         console.press(&["2", "p"]);
         console.sees("owned here by");
+        console.press(&["x"]);
+        console.sees("take over partition -- no: correlate is owned here already");
+        console.press(&["Escape"]);
         console.quit();
     }
     house.add_events(0, 200);
