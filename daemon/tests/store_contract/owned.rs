@@ -273,11 +273,19 @@ pub(crate) async fn the_depth_tells_who_owns_a_stage_and_how_far_it_is(backend: 
         position: Some(EntryId::MIN),
     };
     assert_eq!(told().await, [owner.clone(), nobody.clone()]);
+    // These commits let the lease run out at once.
     own.commit(all(&ids[..2])).await;
     let owner = OwnerDepth {
         position: Some(ids[1]),
         ..owner
     };
+    let run_out = OwnerDepth {
+        expired: true,
+        ..owner.clone()
+    };
+    assert_eq!(told().await[0], run_out);
+    let renewed = own.owner.renew(own.lease.epoch, LONG).await;
+    renewed.expect("renew").expect("it is still its own");
     assert_eq!(told().await[0], owner);
     own.owner.release(own.lease.epoch).await.expect("release");
     let given_up = OwnerDepth {
