@@ -1,6 +1,12 @@
 //! Whole pipelines in virtual time, each decided by one seed: sources and doors, several daemons, operators, faults at every
 //! port, crashes, third parties. `./scripts/simulate --help` says how a seed is replayed.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "progress of many seeds and the trace of one are what is asked for"
+)]
+
 mod simulation {
     pub(crate) mod history;
     pub(crate) mod life;

@@ -824,8 +824,10 @@ impl Life {
         self.meddled |= shows;
         let mut history = self.history.lock();
         history.book.meddled |= shows;
-        history.book.is_reset |=
-            matches!(meddle, Meddle::SetBack { .. } | Meddle::Destroy { .. }) && shows;
+        history.book.is_reset |= matches!(
+            meddle,
+            Meddle::SetBack { .. } | Meddle::Destroy { .. } | Meddle::Read { .. }
+        ) && shows;
         history.book.n_dropped += n_dropped;
         history.book.n_deleted += n_deleted;
     }

@@ -764,7 +764,9 @@ impl Worker {
         let mut fates: HashMap<EntryId, Handed> = HashMap::new();
         let mut result = Ok(());
         for chunk in reached.chunks(self.settings.batch) {
-            match self.work_parked(own, chunk.to_vec(), random).await {
+            // Looked at again for each: behind one that has failed again nothing of its key goes on.
+            let ids = own.parking.reach(chunk);
+            match self.work_parked(own, ids, random).await {
                 Ok(done) => fates.extend(done),
                 Err(over) => {
                     result = Err(over);

@@ -363,3 +363,26 @@ async fn a_suspect_of_an_owned_stage_that_waits_for_a_lookup_has_not_been_tried(
     bench.lookup.fail(None);
     bench.until("it is applied", |l, _| l.applied == 1).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_of_many_does_not_pass_the_head_of_a_key_that_fails_again() {
+    let settings = [
+        "stage.enrich.delivery=owned",
+        "stage.enrich.batch=1",
+        "retry.attempts=9",
+        "retry.backoff=1m..1h",
+    ];
+    let bench = Bench::start_with(&settings).await;
+    bench.lookup.break_key("bad");
+    let ids = bench.add(&["bad", "bad"]).await;
+    bench.until("both are parked", |l, _| l.pending == 2).await;
+    let runtime = bench.runtime.as_ref().expect("it runs");
+    let stage = Arc::clone(&runtime.handle().stages[0]);
+    let handed = stage.hand_over(ids.clone(), Duration::ZERO, None).await;
+    assert!(handed.is_ok(), "{handed:?}");
+    assert_eq!(
+        bench.tries().await,
+        BTreeMap::from([(ids[0], 2), (ids[1], 0)]),
+        "the second of the key waits behind the first"
+    );
+}
