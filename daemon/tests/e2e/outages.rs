@@ -96,6 +96,12 @@ fn spooled(house: &House) -> u64 {
 #[track_caller]
 fn exact(house: &House, n: u64) -> Value {
     house.wait_healthy();
+    // The ledger is asked now; the status may be a second old and know nothing of the spool yet.
+    wait_for("all that was accepted to be applied", || {
+        let out = house.pipectl(&["ledger", "-o", "json"]);
+        let ledger: Value = serde_json::from_slice(&out.stdout).ok()?;
+        (ledger["applied"].as_u64() >= Some(n)).then_some(())
+    });
     wait_for("the spool to be drained", || {
         (spooled(house) == 0).then_some(())
     });
