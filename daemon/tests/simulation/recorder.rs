@@ -308,7 +308,7 @@ impl Admin for WatchedAdmin {
         // What an earlier call has added was written down then.
         let pairs = events.iter().cloned().zip(&admitted);
         let (now, new): (Vec<_>, Vec<_>) = pairs
-            .filter_map(|(event, admitted)| Some((event, admitted.clone()?)))
+            .filter_map(|(event, admitted)| Some((event, (*admitted)?)))
             .unzip();
         let write = |history: &mut Inner, _: u64| history.admitted(&now, true, &new);
         self.store.note(write).await?;
