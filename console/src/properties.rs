@@ -121,13 +121,19 @@ fn stage() -> BoxedStrategy<Stage> {
         ),
         (maybe(number()), maybe(number()), number(), maybe(ledger())),
         proptest::collection::vec(hostile(), 0..4),
+        maybe(owner()),
     )
-        .prop_map(|(texts, figures, numbers, operators)| Stage {
+        .prop_map(|(texts, figures, numbers, operators, owner)| Stage {
             name: texts.0,
             from: texts.1.clone(),
             stream: texts.1.clone(),
             group: texts.1.clone(),
-            delivery: texts.1,
+            delivery: if owner.is_some() {
+                "owned".to_owned()
+            } else {
+                texts.1
+            },
+            owner,
             operators,
             workers: u32::try_from(numbers.2).unwrap_or(u32::MAX),
             state: texts.2,
@@ -145,6 +151,25 @@ fn stage() -> BoxedStrategy<Stage> {
             retries: numbers.2,
             dead: numbers.2,
             ledger: numbers.3,
+        })
+        .boxed()
+}
+
+fn owner() -> BoxedStrategy<Owner> {
+    (
+        maybe(hostile()),
+        number(),
+        any::<bool>(),
+        maybe(hostile()),
+        maybe(number()),
+    )
+        .prop_map(|(consumer, epoch, here, position, in_flight)| Owner {
+            consumer,
+            expired: !here,
+            epoch,
+            here,
+            position,
+            in_flight,
         })
         .boxed()
 }

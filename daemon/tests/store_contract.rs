@@ -119,6 +119,7 @@ macro_rules! contract {
             owned::a_lease_is_held_until_it_is_given_up_or_runs_out,
             owned::who_asks_for_a_lease_is_heard_and_it_is_kept_for_them,
             owned::a_lease_tells_of_owners_that_ended_without_a_word,
+            owned::the_depth_tells_who_owns_a_stage_and_how_far_it_is,
             owned::hole_03_a_shared_worker_beside_an_owner_is_refused,
             owned::hole_06_the_janitor_keeps_what_the_owner_has_not_passed,
             owned::a_zombies_commit_is_refused_and_changes_nothing,

@@ -199,6 +199,10 @@ pub struct PendingParams {
     pub cursor: Option<String>,
     /// Rows a page; 1 to 1,000, 0 = 100.
     pub limit: u32,
+    /// Whether what owners in this daemon have read and not committed is listed, too, behind the pending entries of its
+    /// stage. No plan selects those rows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_flight: bool,
 }
 
 /// `pending.show` and `dead.show`: one entry with its fields, paged when large.

@@ -231,6 +231,26 @@ pub struct Stage {
     pub dead: u64,
     /// Its own line; `None` while Redis is away.
     pub ledger: Option<Ledger>,
+    /// Who works it, where it is owned; absent = it is shared, or Redis is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+}
+
+/// Who has the lease of an owned stage.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its consumer name, perhaps of another daemon, so show it as untrusted text; `None` = nobody has it now.
+    pub consumer: Option<String>,
+    /// Whether it did not renew its lease in time: it stands still or is gone, and who asks first is the next one.
+    pub expired: bool,
+    /// Grows by one with every change of hands.
+    pub epoch: u64,
+    /// Whether it is a worker of this daemon.
+    pub here: bool,
+    /// Everything up to this id is finished or parked; `None` = nobody ever owned it.
+    pub position: Option<String>,
+    /// Entries that it has read and not committed; `None` = only its own daemon knows.
+    pub in_flight: Option<u64>,
 }
 
 /// Something a person should know.
@@ -516,6 +536,10 @@ pub struct Pending {
     pub not_before: Option<String>,
     /// Of the last failed try; may quote data.
     pub last_error: Option<String>,
+    /// Whether the owner of its stage has read it and not committed it: for Redis it is not delivered yet, and what becomes
+    /// of it is the owner's business. Absent = no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_flight: bool,
     /// Only in `pending.show`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<Vec<Field>>,

@@ -197,6 +197,7 @@ fn reading(golden: &mut Golden) {
             select: selection(),
             cursor: cursor.clone(),
             limit,
+            in_flight: true,
         },
     );
     let show = ShowParams {

@@ -157,6 +157,7 @@ fn list(app: &App, select: PendingSelect, flags: &PageFlags) -> Verdict {
                     select: select.clone(),
                     cursor,
                     limit,
+                    in_flight: false,
                 },
             )
         })?;

@@ -59,6 +59,18 @@ pub(super) fn run(app: &App, _args: &Args) -> Verdict {
     })
 }
 
+/// `shared`; `owned here` (a worker of this daemon is the owner), `owned elsewhere`, `owned by nobody`, or `owned` while nobody
+/// knows.
+fn delivery(stage: &Stage) -> String {
+    let place = match &stage.owner {
+        None => return stage.delivery.clone(),
+        Some(owner) if owner.consumer.is_none() => "by nobody",
+        Some(owner) if owner.here => "here",
+        Some(_) => "elsewhere",
+    };
+    format!("{} {place}", stage.delivery)
+}
+
 /// The table that `status` shows, too.
 pub(super) fn table(stages: &[Stage]) -> Table {
     let mut table = Table::new(COLUMNS);
@@ -88,7 +100,7 @@ pub(super) fn table(stages: &[Stage]) -> Table {
             Cell::new(count(stage.retries)),
             Cell::new(count(stage.dead)).tone(Tone::warn_if(stage.dead > 0)),
             Cell::new(stage.workers.to_string()),
-            Cell::new(&stage.delivery).tone(Tone::Dim),
+            Cell::new(delivery(stage)).tone(Tone::Dim),
             Cell::new(stage.reason.as_deref().unwrap_or_default()).tone(Tone::Warn),
         ]);
     }

@@ -64,6 +64,7 @@ impl Model {
                 select,
                 cursor,
                 limit,
+                in_flight: true,
             }),
             Id::Dead => Question::Dead(DeadParams {
                 select,

@@ -67,6 +67,11 @@ fn run<'a>(context: &'a Context, params: &'a Map<String, Value>, dry_run: bool) 
                 .journal
                 .tell(Level::Action, "stage.taken", Some(&stage.name), text);
         }
-        Ok(json!({"stage": stage.name, "here": true, "was_here": was_here}))
+        let message = if was_here {
+            format!("stage {} was owned here already", stage.name)
+        } else {
+            format!("stage {} is owned here now", stage.name)
+        };
+        Ok(json!({"stage": stage.name, "here": true, "was_here": was_here, "message": message}))
     })
 }

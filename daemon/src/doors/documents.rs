@@ -42,6 +42,7 @@ pub(super) fn pending(
         entry: if row.size.is_some() { "ok" } else { "trimmed" }.to_owned(),
         not_before: (row.not_before_ms > 0).then(|| rfc3339(row.not_before_ms)),
         last_error: row.last_error.as_deref().map(clip),
+        in_flight: false,
         fields: None,
     }
 }

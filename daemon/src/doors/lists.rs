@@ -1,6 +1,7 @@
 //! Pages and single rows of pending entries and dead letters.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pipectl_shared::plan::Selection;
 use pipectl_shared::rpc::{Code, DeadParams, Error, PendingParams, ShowParams};
@@ -9,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::documents;
 use crate::commands::Context;
-use crate::plans::select::{List, Wanted, dead_page, entry_id, pending_page, stage_index};
+use crate::plans::in_flight::InFlight;
+use crate::plans::select::{List, Wanted, entry_id, stage_index};
+use crate::plans::walk::{Listed, dead_page, find_pending, pending_page};
 use crate::plans::words::{quote, store_error};
 use crate::record::{EntryId, Fields};
-use crate::store::PendingRow;
 
 /// Bytes of fields in `pending.show` and `dead.show`.
 const SHOW_FIELDS_MAX: usize = 128 * 1024;
@@ -37,15 +39,28 @@ pub(super) async fn pending(context: &Context, params: PendingParams) -> Result<
     let limit = page_limit(params.limit)?;
     let wanted = Wanted::read(&params.select, List::Pending, &context.layout)?;
     let cursor = params.cursor.as_deref();
-    let (found, next) =
-        pending_page(&*context.admin, &context.layout, &wanted, cursor, limit).await?;
+    // Before the store is asked: what is parked in between is told as pending.
+    let in_flight = if params.in_flight {
+        owners_hands(context)
+    } else {
+        InFlight::default()
+    };
+    let (found, next) = pending_page(
+        &*context.admin,
+        &context.layout,
+        &wanted,
+        &in_flight,
+        cursor,
+        limit,
+    )
+    .await?;
     let rows: Vec<_> = found
         .iter()
-        .map(|(stage, row)| pending_document(context, *stage, row))
+        .map(|listed| pending_document(context, listed))
         .collect();
     let n = documents::n_fitting(&rows);
     let next = match found.get(n.wrapping_sub(1)) {
-        Some((stage, row)) if n < rows.len() => Some(if wanted.ids().is_empty() {
+        Some(Listed { stage, row, .. }) if n < rows.len() => Some(if wanted.ids().is_empty() {
             format!("{}:{}", context.layout.stages[*stage].name, row.id)
         } else {
             after_named(&wanted, row.id)
@@ -59,6 +74,20 @@ pub(super) async fn pending(context: &Context, params: PendingParams) -> Result<
     }))
 }
 
+/// What this daemon's owners have in hand, as far as the last Snapshot calls them owners, or calls nobody so.
+fn owners_hands(context: &Context) -> InFlight {
+    let snapshot = Arc::clone(&context.observer.watch().borrow());
+    InFlight::of(
+        &context.handle,
+        context.clock.now_ms(),
+        |stage, consumer| {
+            let stage = snapshot.status.stages.get(stage);
+            let owner = stage.and_then(|stage| stage.owner.as_ref()?.consumer.as_deref());
+            owner.is_none_or(|owner| owner == consumer)
+        },
+    )
+}
+
 /// Where a cut page of named ids goes on. An id that several stages hold may be told twice; none is left out.
 fn after_named(wanted: &Wanted, last: EntryId) -> String {
     let n = wanted
@@ -69,22 +98,17 @@ fn after_named(wanted: &Wanted, last: EntryId) -> String {
     format!("#{n}")
 }
 
-fn pending_document(
-    context: &Context,
-    stage: usize,
-    row: &PendingRow,
-) -> pipectl_shared::snapshot::Pending {
+fn pending_document(context: &Context, listed: &Listed) -> pipectl_shared::snapshot::Pending {
+    let Listed { stage, row, .. } = listed;
     let held_since = context
         .handle
         .stages
-        .get(stage)
+        .get(*stage)
         .and_then(|s| s.first_read_ms(row.id));
-    documents::pending(
-        &context.layout.stages[stage],
-        row,
-        held_since,
-        context.clock.now_ms(),
-    )
+    let now_ms = context.clock.now_ms();
+    let mut document = documents::pending(&context.layout.stages[*stage], row, held_since, now_ms);
+    document.in_flight = listed.in_flight;
+    document
 }
 
 pub(super) async fn pending_show(context: &Context, params: ShowParams) -> Result<Value, Error> {
@@ -93,18 +117,13 @@ pub(super) async fn pending_show(context: &Context, params: ShowParams) -> Resul
         Some(name) => vec![stage_index(name, &context.layout)?],
         None => (0..context.layout.stages.len()).collect(),
     };
+    let in_flight = owners_hands(context);
+    let admin = &*context.admin;
     let mut found = Vec::new();
     for stage in stages {
-        if let Some(row) = context
-            .admin
-            .pending_entry(stage, id)
-            .await
-            .map_err(store_error)?
-        {
-            found.push((stage, row));
-        }
+        found.extend(find_pending(admin, &in_flight, stage, id).await?);
     }
-    let (stage, row) = match &found[..] {
+    let listed = match &found[..] {
         [one] => one,
         [] => {
             return Err(Error::new(Code::NotFound, format!("{id} is not pending"))
@@ -113,14 +132,15 @@ pub(super) async fn pending_show(context: &Context, params: ShowParams) -> Resul
         _ => {
             let names: Vec<_> = found
                 .iter()
-                .map(|(s, _)| context.layout.stages[*s].name.as_str())
+                .map(|one| context.layout.stages[one.stage].name.as_str())
                 .collect();
             let message = format!("{id} is pending in the stages {}", names.join(" and "));
             return Err(Error::new(Code::InvalidParams, message).hint("say which: --stage NAME"));
         }
     };
-    let mut document = pending_document(context, *stage, row);
-    document.fields = row
+    let mut document = pending_document(context, listed);
+    document.fields = listed
+        .row
         .fields
         .as_ref()
         .map(|fields| show_fields(fields, &params))

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use pipectl_shared::snapshot::{
-    Aggregates, Consumer, Daemon, Group, Percentiles, Redis, Snapshot, Stage, Status, Throughput,
+    Aggregates, Consumer, Daemon, Group, Owner, Percentiles, Redis, Snapshot, Stage, Status,
+    Throughput,
 };
 
-use super::facts::Facts;
+use super::facts::{Facts, StageFacts};
 use super::judge::{self, Verdict};
 use super::ledger::{ledger_document, stage_ledger};
 use super::{consumers, fit, text, window};
 use crate::clock;
-use crate::store::{Depth, Lag, StageDepth};
+use crate::store::{Depth, Lag, OwnerDepth, StageDepth};
 
 /// Consumers in a Snapshot (semantics.md section 10).
 const N_CONSUMERS: usize = 50;
@@ -164,6 +165,24 @@ fn stage(facts: &Facts, i: usize, verdict: &Verdict) -> Stage {
         retries: stage.counters.retries,
         dead: stage.counters.dead,
         ledger: depth.map(|d| stage_ledger(&d.ledger)),
+        owner: depth.and_then(|d| Some(owner(stage, d.owner.as_ref()?))),
+    }
+}
+
+/// Who owns a stage by the lease in the store, which is the truth: a worker of ours that lost it may not know yet.
+fn owner(stage: &StageFacts, owner: &OwnerDepth) -> Owner {
+    let by_name = |name: &String| stage.workers.iter().find(|w| w.consumer == *name);
+    let worker = owner.consumer.as_ref().and_then(by_name);
+    Owner {
+        consumer: owner
+            .consumer
+            .as_ref()
+            .map(|name| text::cut(name, text::NAME)),
+        expired: owner.expired,
+        epoch: owner.epoch,
+        here: worker.is_some(),
+        position: owner.position.map(|id| id.to_string()),
+        in_flight: worker.map(|worker| worker.held.len() as u64),
     }
 }
 

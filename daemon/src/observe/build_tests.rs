@@ -11,7 +11,34 @@ use super::build::build;
 use super::facts::{Facts, StageFacts};
 use super::fit::{MAX_BYTES, size};
 use super::fixtures::{NOW, consumer, depth, facts, fixed, id, spoil};
-use crate::store::{ConsumerDepth, ForeignGroup, Lag, StoreError};
+use crate::store::{ConsumerDepth, ForeignGroup, Lag, OwnerDepth, StoreError};
+
+#[test]
+fn the_owner_of_a_stage_is_who_the_store_says_and_only_a_worker_of_ours_is_here() {
+    let owned_by = |consumer: Option<&str>| {
+        let mut facts = facts();
+        facts.stages[1].workers[0].held = vec![(id(NOW), NOW), (id(NOW + 1), NOW)];
+        spoil(&mut facts, |d| {
+            d.stages[1].owner = Some(OwnerDepth {
+                consumer: consumer.map(str::to_owned),
+                expired: false,
+                epoch: 3,
+                position: Some(id(NOW - 7)),
+            });
+        });
+        build(&facts).status.stages[1].owner.clone().unwrap()
+    };
+    let here = owned_by(Some("a-enrich-0"));
+    assert_eq!((here.here, here.in_flight, here.epoch), (true, Some(2), 3));
+    assert_eq!(here.position, Some(id(NOW - 7).to_string()));
+    let elsewhere = owned_by(Some("b-enrich-0"));
+    assert_eq!((elsewhere.here, elsewhere.in_flight), (false, None));
+    assert_eq!(owned_by(None).consumer, None);
+    let mut facts = facts();
+    assert_eq!(build(&facts).status.stages[1].owner, None, "shared");
+    facts.store.depth = None;
+    assert_eq!(build(&facts).status.stages[1].owner, None, "unknown");
+}
 
 #[test]
 fn a_snapshot_says_what_the_facts_say() {

@@ -4,8 +4,10 @@ use pipectl_shared::plan::{Action, Plan, PlanEntry, PlanParams, Skipped, State};
 use pipectl_shared::rpc::{Code, Error};
 
 use super::book::Kept;
+use super::in_flight::InFlight;
 use super::run::NAMED_MAX;
-use super::select::{List, Wanted, dead_page, pending_page};
+use super::select::{List, Wanted};
+use super::walk::{dead_page, pending_page};
 use super::words::{hint_names, quote, store_error};
 use super::{EXPIRES_AFTER, IDS_MAX, Setup};
 use crate::clock::rfc3339;
@@ -85,12 +87,14 @@ async fn freeze_pending(params: &PlanParams, setup: &Setup) -> Result<Frozen, Er
                 &*setup.admin,
                 &setup.layout,
                 &wanted,
+                // Theirs alone: nobody else may finish it.
+                &InFlight::default(),
                 cursor.as_deref(),
                 PAGE,
             )
             .await?;
-            for (stage, row) in rows {
-                frozen.take(name(stage), row.id)?;
+            for listed in rows {
+                frozen.take(name(listed.stage), listed.row.id)?;
             }
             match next {
                 Some(next) => cursor = Some(next),
@@ -98,9 +102,11 @@ async fn freeze_pending(params: &PlanParams, setup: &Setup) -> Result<Frozen, Er
             }
         }
     }
+    let in_flight = InFlight::of(&setup.handle, setup.clock.now_ms(), |_, _| true);
     for id in wanted.ids() {
         let mut holders = Vec::new();
         let mut is_passed_over = false;
+        let mut in_hand = None;
         for &stage in wanted.stages() {
             if let Some(row) = setup
                 .admin
@@ -113,12 +119,22 @@ async fn freeze_pending(params: &PlanParams, setup: &Setup) -> Result<Frozen, Er
                 } else {
                     is_passed_over = true;
                 }
+            } else {
+                in_hand = in_hand.or(in_flight.holder(stage, *id));
             }
         }
         match holders[..] {
             [stage] => frozen.take(stage, *id)?,
             [] if is_passed_over => frozen.skip(*id, "does not match the other selectors"),
-            [] => frozen.skip(*id, "no longer pending"),
+            [] => match in_hand {
+                Some(owner) => {
+                    let why = format!(
+                        "in flight: the owner, {owner}, has it in hand; wait, or have another daemon take over"
+                    );
+                    frozen.skip(*id, &why);
+                }
+                None => frozen.skip(*id, "no longer pending"),
+            },
             _ => {
                 let message = format!("{id} is pending in the stages {}", holders.join(" and "));
                 return Err(Error::new(Code::InvalidParams, message)

@@ -1,18 +1,20 @@
 //! Plans: frozen lists of ids, made before anything is done, run once, kept in the data folder (semantics.md section 9).
 //!
 //! A plan goes Ready -> Running -> Done, or ends as Cancelled, Expired or (when the daemon stopped while it ran)
-//! Interrupted; nothing is ever resumed by itself. Files: `book.rs`; choosing: `select.rs`; doing: `run.rs`. Called by the
+//! Interrupted; nothing is ever resumed by itself. Files: `book.rs`; choosing: `select.rs` and `walk.rs`; doing: `run.rs`. Called by the
 //! control socket. The only task here is one per running plan, owned by this room and ended by [`Plans::close`].
 
 mod book;
 mod drive;
 mod freeze;
+pub mod in_flight;
 mod run;
 pub mod select;
 #[cfg(test)]
 pub(crate) mod testkit;
 #[cfg(test)]
 mod tests;
+pub mod walk;
 pub(crate) mod words;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Choosing entries: a [`Selection`] from the wire, checked once, then asked of rows; and the walk through the lists.
+//! Choosing entries: a [`Selection`] from the wire, checked once, then asked of rows. The walk through the lists is `walk.rs`.
 //!
 //! Used by plans (to freeze ids) and by the doors (to list pages). Changes nothing.
 
@@ -8,19 +8,16 @@ use pipectl_shared::plan::Selection;
 use pipectl_shared::rpc::{Code, Error};
 use std::time::Duration;
 
-use super::words::{hint_names, quote, store_error};
+use super::words::{hint_names, quote};
 use crate::record::{EntryId, Fields};
-use crate::store::{Admin, DeadRow, Layout, PendingQuery, PendingRow};
+use crate::store::{DeadRow, Layout, PendingQuery, PendingRow};
 
 /// Ids that may be named one by one in a selection: each costs a call to the store.
 pub const IDS_MAX: usize = 10_000;
-/// Rows looked at for one page: a selection that matches hardly anything answers with a short page and a cursor instead
-/// of holding the connection for minutes.
-const LOOKED_MAX: usize = 20_000;
 /// Rows asked of the store at once.
 const CHUNK: usize = 1_000;
 /// The same when the fields come along, which may be large.
-const CHUNK_WITH_FIELDS: usize = 100;
+pub(super) const CHUNK_WITH_FIELDS: usize = 100;
 
 /// A selection whose names exist and whose texts could be read.
 #[derive(Debug)]
@@ -131,7 +128,7 @@ impl Wanted {
             && self.holds_fields(Some(&row.fields))
     }
 
-    fn query(&self, after: EntryId, n_left: usize) -> PendingQuery {
+    pub(super) fn query(&self, after: EntryId, n_left: usize) -> PendingQuery {
         let fields = self.filter.is_some();
         PendingQuery {
             after,
@@ -187,179 +184,4 @@ pub fn stage_index(name: &str, layout: &Layout) -> Result<usize, Error> {
         )
         .hint(hint_names(name, names))
     })
-}
-
-/// Where a page of pending entries goes on: `stage:id`, or `#n` in a list of named ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    In { stage: usize, after: EntryId },
-    Named(usize),
-}
-
-impl Place {
-    fn read(text: &str, wanted: &Wanted, layout: &Layout) -> Result<Self, Error> {
-        let bad = || {
-            Error::new(
-                Code::InvalidParams,
-                format!("{} is no cursor of this list", quote(text)),
-            )
-        };
-        if let Some(n) = text.strip_prefix('#') {
-            return n.parse().map(Self::Named).map_err(|_| bad());
-        }
-        let (stage, id) = text.rsplit_once(':').ok_or_else(bad)?;
-        let (stage, _) = layout.stage(stage).ok_or_else(bad)?;
-        if !wanted.stages.contains(&stage) {
-            return Err(bad());
-        }
-        Ok(Self::In {
-            stage,
-            after: id.parse().map_err(|_| bad())?,
-        })
-    }
-
-    fn text(self, layout: &Layout) -> String {
-        match self {
-            Self::In { stage, after } => format!("{}:{after}", layout.stages[stage].name),
-            Self::Named(n) => format!("#{n}"),
-        }
-    }
-}
-
-/// One page of pending entries with the index of their stage, oldest first within a stage, and where to go on. A page
-/// may be short, even empty, while more follows: only `None` is the end.
-pub async fn pending_page(
-    admin: &dyn Admin,
-    layout: &Layout,
-    wanted: &Wanted,
-    cursor: Option<&str>,
-    limit: usize,
-) -> Result<(Vec<(usize, PendingRow)>, Option<String>), Error> {
-    let place = cursor
-        .map(|text| Place::read(text, wanted, layout))
-        .transpose()?;
-    let (rows, next) = if wanted.ids.is_empty() {
-        let start = match place {
-            Some(Place::In { stage, after }) => (stage, after),
-            _ => (wanted.stages.first().copied().unwrap_or(0), EntryId::MIN),
-        };
-        walk_pending(admin, wanted, start, limit).await?
-    } else {
-        let from = if let Some(Place::Named(n)) = place {
-            n
-        } else {
-            0
-        };
-        named_pending(admin, wanted, from, limit).await?
-    };
-    Ok((rows, next.map(|place| place.text(layout))))
-}
-
-async fn walk_pending(
-    admin: &dyn Admin,
-    wanted: &Wanted,
-    (first, mut after): (usize, EntryId),
-    limit: usize,
-) -> Result<(Vec<(usize, PendingRow)>, Option<Place>), Error> {
-    let mut rows = Vec::new();
-    let mut n_looked = 0;
-    for &stage in wanted.stages.iter().filter(|s| **s >= first) {
-        loop {
-            if rows.len() >= limit || n_looked >= LOOKED_MAX {
-                return Ok((rows, Some(Place::In { stage, after })));
-            }
-            let page = admin
-                .pending(stage, &wanted.query(after, limit - rows.len()))
-                .await
-                .map_err(store_error)?;
-            // At least one: a store that finds nothing but goes on must not turn this into an endless loop.
-            n_looked += page.rows.len().max(1);
-            rows.extend(
-                page.rows
-                    .into_iter()
-                    .filter(|row| wanted.holds_pending(row))
-                    .map(|row| (stage, row)),
-            );
-            match page.next {
-                Some(next) if next > after => after = next,
-                _ => break,
-            }
-        }
-        after = EntryId::MIN;
-    }
-    Ok((rows, None))
-}
-
-async fn named_pending(
-    admin: &dyn Admin,
-    wanted: &Wanted,
-    from: usize,
-    limit: usize,
-) -> Result<(Vec<(usize, PendingRow)>, Option<Place>), Error> {
-    let mut rows = Vec::new();
-    for (n, id) in wanted.ids.iter().enumerate().skip(from) {
-        if rows.len() >= limit {
-            return Ok((rows, Some(Place::Named(n))));
-        }
-        for &stage in &wanted.stages {
-            if let Some(row) = admin.pending_entry(stage, *id).await.map_err(store_error)?
-                && wanted.holds_pending(&row)
-            {
-                rows.push((stage, row));
-            }
-        }
-    }
-    Ok((rows, None))
-}
-
-/// One page of dead letters, newest first, and where to go on.
-pub async fn dead_page(
-    admin: &dyn Admin,
-    wanted: &Wanted,
-    cursor: Option<&str>,
-    limit: usize,
-) -> Result<(Vec<DeadRow>, Option<String>), Error> {
-    let mut rows = Vec::new();
-    if !wanted.ids.is_empty() {
-        let from = match cursor {
-            None => 0,
-            Some(text) => text
-                .strip_prefix('#')
-                .and_then(|n| n.parse().ok())
-                .ok_or_else(|| {
-                    Error::new(
-                        Code::InvalidParams,
-                        format!("{} is no cursor of this list", quote(text)),
-                    )
-                })?,
-        };
-        for (n, id) in wanted.ids.iter().enumerate().skip(from) {
-            if rows.len() >= limit {
-                return Ok((rows, Some(format!("#{n}"))));
-            }
-            if let Some(row) = admin.dead_entry(*id).await.map_err(store_error)?
-                && wanted.holds_dead(&row)
-            {
-                rows.push(row);
-            }
-        }
-        return Ok((rows, None));
-    }
-    let mut before = cursor.map(entry_id).transpose()?.unwrap_or(EntryId::MAX);
-    let mut n_looked = 0;
-    loop {
-        if rows.len() >= limit || n_looked >= LOOKED_MAX {
-            return Ok((rows, Some(before.to_string())));
-        }
-        // A dead letter carries its fields.
-        let n_max = (limit - rows.len()).min(CHUNK_WITH_FIELDS);
-        let page = admin.dead(before, n_max).await.map_err(store_error)?;
-        // Only an empty answer is the end: a store may answer with less than was asked for.
-        let Some(last) = page.last() else {
-            return Ok((rows, None));
-        };
-        before = last.id;
-        n_looked += page.len();
-        rows.extend(page.into_iter().filter(|row| wanted.holds_dead(row)));
-    }
 }

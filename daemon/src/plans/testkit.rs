@@ -162,22 +162,37 @@ pub(crate) struct Bench {
 impl Bench {
     /// An empty, prepared store and no workers.
     pub(crate) async fn new() -> Self {
+        Self::of(layout()).await
+    }
+
+    /// The same with `enrich` owned.
+    pub(crate) async fn owned() -> Self {
+        let mut layout = layout();
+        layout.stages[0].owned = true;
+        Self::of(layout).await
+    }
+
+    async fn of(layout: Layout) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Manual::at_ms(NOW_MS);
         let wall: Arc<dyn Clock> = Arc::new(clock.clone());
-        let memory = Memory::new(layout(), Arc::clone(&wall));
+        let memory = Memory::new(layout, Arc::clone(&wall));
         memory.admin().prepare().await.unwrap();
         let journal = Journal::new(Arc::clone(&wall));
         let audit =
             Audit::open(&dir.path().join("audit.jsonl"), Arc::clone(&wall), &journal).unwrap();
-        let stages = ["enrich", "count"].map(|name| Arc::new(StageHandle::for_tests(name, 1)));
+        let stages = memory.layout().stages.iter().map(|stage| {
+            let mut handle = StageHandle::for_tests(&stage.name, 1);
+            handle.owned = stage.owned;
+            Arc::new(handle)
+        });
         let source = SourceHandle {
             name: "ingest".to_owned(),
             kind: "ingest",
             ..SourceHandle::default()
         };
         let handle = Handle {
-            stages: Arc::new(stages.to_vec()),
+            stages: Arc::new(stages.collect()),
             sources: Arc::new(vec![Arc::new(source)]),
             draining: Arc::default(),
         };

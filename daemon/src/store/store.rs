@@ -595,6 +595,21 @@ pub struct StageDepth {
     pub last_id: EntryId,
     /// This stage's own line.
     pub ledger: Ledger,
+    /// Who works it; `None` = it is shared.
+    pub owner: Option<OwnerDepth>,
+}
+
+/// Who has the lease of an owned stage, at the instant of a [`Depth`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnerDepth {
+    /// Consumer name of the owner; `None` = nobody has it.
+    pub consumer: Option<String>,
+    /// Whether it has not renewed its lease in time: it stands still or is gone, and who asks first is the next one.
+    pub expired: bool,
+    /// Grows by one with every change of hands.
+    pub epoch: u64,
+    /// Everything up to this id is finished or parked; `None` = never owned.
+    pub position: Option<EntryId>,
 }
 
 /// The ledger's counters (semantics.md section 3). `unaccounted` is computed by [`Ledger::unaccounted`].

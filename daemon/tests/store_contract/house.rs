@@ -494,6 +494,7 @@ pub(crate) async fn the_depth_tells_where_a_stage_stands(backend: &dyn Backend) 
         (stage.last_delivered, stage.last_id, stage.lag),
         (ids[1], ids[4], Lag::Known(3))
     );
+    assert_eq!(stage.owner, None, "it is shared");
     let foreign = &depth.foreign[0];
     assert_eq!((&foreign.stream[..], &foreign.group[..]), (SOURCE, "tool"));
     assert_eq!(

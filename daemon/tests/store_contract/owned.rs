@@ -7,7 +7,7 @@ use std::time::Duration;
 use pipelined::record::EntryId;
 use pipelined::store::{
     Acquired, Code, Commit, Delivered, Fate, Layout, Lease, Outcome, OwnedCommit, OwnedDone, Owner,
-    PARKED, Settle, StoreError, Wish,
+    OwnerDepth, PARKED, Settle, StoreError, Wish,
 };
 
 use super::harness::*;
@@ -247,6 +247,61 @@ pub(crate) async fn a_lease_tells_of_owners_that_ended_without_a_word(backend: &
     let mut own = own;
     own.owner.release(own.lease.epoch).await.expect("release");
     assert_eq!(lives("a").await, 0, "given up");
+}
+
+pub(crate) async fn the_depth_tells_who_owns_a_stage_and_how_far_it_is(backend: &dyn Backend) {
+    // Two stages, so that each is told its own.
+    let mut layout = chain();
+    for stage in &mut layout.stages {
+        stage.owned = true;
+    }
+    let bench = Bench::new(backend, layout).await;
+    let told = async || {
+        let depth = bench.admin.depth().await.expect("depth");
+        let owners = depth.stages.into_iter().map(|stage| stage.owner);
+        let owners: Vec<OwnerDepth> = owners.map(|owner| owner.expect("it is owned")).collect();
+        owners
+    };
+    let nobody = OwnerDepth::default();
+    assert_eq!(told().await, [nobody.clone(), nobody.clone()]);
+    let ids = bench.add(0, 3).await;
+    let mut own = Own::take(&bench, "a", LONG).await;
+    let owner = OwnerDepth {
+        consumer: Some("a".to_owned()),
+        expired: false,
+        epoch: 1,
+        position: Some(EntryId::MIN),
+    };
+    assert_eq!(told().await, [owner.clone(), nobody.clone()]);
+    // These commits let the lease run out at once.
+    own.commit(all(&ids[..2])).await;
+    let owner = OwnerDepth {
+        position: Some(ids[1]),
+        ..owner
+    };
+    let run_out = OwnerDepth {
+        expired: true,
+        ..owner.clone()
+    };
+    assert_eq!(told().await[0], run_out);
+    let renewed = own.owner.renew(own.lease.epoch, LONG).await;
+    renewed.expect("renew").expect("it is still its own");
+    assert_eq!(told().await[0], owner);
+    own.owner.release(own.lease.epoch).await.expect("release");
+    let given_up = OwnerDepth {
+        consumer: None,
+        ..owner.clone()
+    };
+    assert_eq!(told().await[0], given_up);
+    // One that does not renew it is told as the one who had it.
+    Own::take(&bench, "b", Duration::ZERO).await;
+    let run_out = OwnerDepth {
+        consumer: Some("b".to_owned()),
+        expired: true,
+        epoch: 2,
+        ..owner
+    };
+    assert_eq!(told().await, [run_out, nobody]);
 }
 
 pub(crate) async fn hole_03_a_shared_worker_beside_an_owner_is_refused(backend: &dyn Backend) {

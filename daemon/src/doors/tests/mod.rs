@@ -46,7 +46,10 @@ impl Door {
     }
 
     async fn open_with(set: impl FnOnce(&mut pipectl_shared::config::Config)) -> Self {
-        let bench = Bench::new().await;
+        Self::open_on(Bench::new().await, set).await
+    }
+
+    async fn open_on(bench: Bench, set: impl FnOnce(&mut pipectl_shared::config::Config)) -> Self {
         let mut config = config();
         set(&mut config);
         let config = Arc::new(config);

@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{Door, SOON};
+use crate::plans::testkit::{Bench, NOW_MS};
+use crate::record::EntryId;
+use crate::runtime::WorkerView;
+use crate::store::Store as _;
 
 #[tokio::test]
 async fn a_watcher_gets_snapshots_events_and_progress() {
@@ -184,6 +188,113 @@ async fn pending_entries_come_in_pages_that_hold_each_once() {
         error.is(Code::NotFound) && !error.message.contains('\u{1b}'),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn what_an_owner_has_in_hand_is_listed_for_who_asks_and_no_plan_selects_it() {
+    let door = Door::open_on(Bench::owned().await, |_| {}).await;
+    let text = |ids: &[EntryId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let pending = text(&door.bench.add_pending(2, "parked").await);
+    let held = door.bench.add(5).await;
+    let in_hand = text(&held);
+    door.bench.clock.advance_ms(3_000);
+    let now = u64::try_from(NOW_MS).unwrap();
+    door.context.handle.stages[0].show_worker(WorkerView {
+        consumer: "a-enrich-0".to_owned(),
+        state: "committing",
+        held: held.iter().map(|id| (*id, now + 1_000)).collect(),
+        ..WorkerView::default()
+    });
+    let mut client = door.client().await;
+    let mut list = async |params: Value| -> (Vec<String>, Vec<snapshot::Pending>) {
+        let (mut rows, mut cursor) = (Vec::new(), Value::Null);
+        loop {
+            let mut params = params.clone();
+            params["cursor"] = cursor;
+            let page: Page<snapshot::Pending> = client.get("pending.page", params).await;
+            rows.extend(page.rows);
+            match page.next {
+                Some(next) => cursor = json!(next),
+                None => break,
+            }
+        }
+        (rows.iter().map(|row| row.id.clone()).collect(), rows)
+    };
+    let (ids, rows) = list(json!({})).await;
+    assert_eq!(ids, pending);
+    assert!(rows.iter().all(|row| !row.in_flight));
+
+    // Behind what is parked, by whatever pages.
+    let everything = [pending.clone(), in_hand.clone()].concat();
+    for limit in [0, 1, 2, 3, 5, 6, 7] {
+        let (ids, rows) = list(json!({"in_flight": true, "limit": limit})).await;
+        assert_eq!(ids, everything, "pages of {limit}");
+        let flags: Vec<_> = rows.iter().map(|row| row.in_flight).collect();
+        assert_eq!(flags, [false, false, true, true, true, true, true]);
+        let row = &rows[3];
+        assert_eq!(
+            (
+                row.stage.as_str(),
+                row.consumer.as_str(),
+                row.entry.as_str()
+            ),
+            ("enrich", "a-enrich-0", "ok")
+        );
+        assert_eq!((row.held_ms, row.deliveries, row.tries), (2_000, 0, 0));
+        assert!(row.size_bytes.is_some());
+    }
+    let table = [
+        (json!({"stage": "count"}), vec![]),
+        (json!({"stage": "enrich"}), everything.clone()),
+        (json!({"consumer": "a-enrich-0"}), in_hand.clone()),
+        (json!({"min_tries": 1}), vec![]),
+        (json!({"min_idle_ms": 2_500}), pending.clone()),
+        (
+            json!({"matching": "n = 1"}),
+            vec![pending[1].clone(), in_hand[1].clone()],
+        ),
+        (
+            json!({"ids": [in_hand[4], "1-1", pending[0]]}),
+            vec![in_hand[4].clone(), pending[0].clone()],
+        ),
+    ];
+    for (select, expected) in table {
+        let (ids, _) = list(json!({"in_flight": true, "select": select})).await;
+        assert_eq!(ids, expected, "{select}");
+    }
+
+    let shown: snapshot::Pending = client.get("pending.show", json!({"id": in_hand[3]})).await;
+    assert!(shown.in_flight);
+    assert_eq!(shown.fields.unwrap()[0].value.decode().unwrap(), b"3");
+
+    // Its owner's alone.
+    let all = json!({"action": "ack", "select": {"all": true}});
+    let plan: Plan = client.get("plan.create", all).await;
+    assert_eq!(plan.matched, 2);
+    let one = json!({"action": "dead", "select": {"ids": [in_hand[0]]}});
+    let plan: Plan = client.get("plan.create", one).await;
+    assert_eq!((plan.matched, plan.skipped.len()), (0, 1));
+    let why = &plan.skipped[0].reason;
+    assert!(
+        why.contains("a-enrich-0") && why.contains("another daemon take"),
+        "{why}"
+    );
+
+    // One that lost its lease and has not noticed has nothing in hand that is its own.
+    let mut other = door.bench.memory.owner(0, "b-enrich-0").await.unwrap();
+    other.acquire(Duration::from_secs(600)).await.unwrap();
+    door.snapshot(|s| {
+        let owner = s
+            .status
+            .stages
+            .first()
+            .and_then(|stage| stage.owner.as_ref());
+        owner.is_some_and(|owner| owner.consumer.as_deref() == Some("b-enrich-0") && !owner.here)
+    })
+    .await;
+    let params = json!({"in_flight": true});
+    let page: Page<snapshot::Pending> = client.get("pending.page", params).await;
+    assert_eq!(page.rows.len(), 2);
 }
 
 #[tokio::test]

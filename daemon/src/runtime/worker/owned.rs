@@ -440,11 +440,10 @@ impl Worker {
                 // Some of them are duplicates: they are all worked again, these without a trace in the others.
                 None => return Ok(()),
             }
+            // What is committed is in nobody's hands any more, however long the rest has to wait.
+            self.hold(own.hold.make_contiguous());
         }
         self.stall(own, why);
-        if own.hold.is_empty() {
-            self.release();
-        }
         Ok(())
     }
 

@@ -3,14 +3,14 @@
 use super::commit::count;
 use super::state::{Line, State, signed};
 use super::stream::Stream;
-use crate::store::{Depth, ForeignGroup, Lag, Layout, Ledger, StageDepth, StageLayout};
+use crate::store::{Depth, ForeignGroup, Lag, Layout, Ledger, OwnerDepth, StageDepth, StageLayout};
 
 /// Everything that the sampler needs.
 pub(super) fn depth(state: &State, layout: &Layout, now: u64) -> Depth {
     let stages: Vec<StageDepth> = layout
         .stages
         .iter()
-        .map(|stage| stage_depth(state, stage))
+        .map(|stage| stage_depth(state, stage, now))
         .collect();
     let ledger = whole(state, layout, &stages);
     Depth {
@@ -27,7 +27,7 @@ pub(super) fn depth(state: &State, layout: &Layout, now: u64) -> Depth {
 }
 
 /// Where a stage stands.
-fn stage_depth(state: &State, stage: &StageLayout) -> StageDepth {
+fn stage_depth(state: &State, stage: &StageLayout, now: u64) -> StageDepth {
     let nothing = Stream::default();
     let stream = state.streams.get(&stage.stream).unwrap_or(&nothing);
     let group = stream.groups.get(&stage.group);
@@ -72,6 +72,21 @@ fn stage_depth(state: &State, stage: &StageLayout) -> StageDepth {
             applied_in_aggregates: if stage.aggregates { line.applied() } else { 0 },
             rejected: 0,
         },
+        owner: stage.owned.then(|| owner(state, stage, now)),
+    }
+}
+
+/// Who has the lease, and whether it was renewed in time.
+fn owner(state: &State, stage: &StageLayout, now: u64) -> OwnerDepth {
+    let Some(lease) = state.owned.get(&stage.name) else {
+        return OwnerDepth::default();
+    };
+    let is_held = !lease.owner.is_empty();
+    OwnerDepth {
+        consumer: is_held.then(|| lease.owner.clone()),
+        expired: is_held && lease.until_ms <= now,
+        epoch: lease.epoch,
+        position: lease.position,
     }
 }
 

@@ -401,8 +401,14 @@ impl Admin for RedisAdmin {
             layout.key("dead"),
         ];
         keys.extend(self.keys.iter().map(|k| k.stream.clone()));
-        let groups: Vec<&str> = layout.stages.iter().map(|s| s.group.as_str()).collect();
-        let reply = self.script(&scripts::DEPTH, &keys, &groups).await?;
+        let mut args = Vec::with_capacity(2 * layout.stages.len());
+        for (stage, names) in layout.stages.iter().zip(&self.keys) {
+            args.extend([stage.group.as_str(), if stage.owned { "1" } else { "" }]);
+            if stage.owned {
+                keys.extend([names.lease.clone(), names.position.clone()]);
+            }
+        }
+        let reply = self.script(&scripts::DEPTH, &keys, &args).await?;
         depth::decode(layout, reply)
     }
 

@@ -8,7 +8,7 @@ use super::lane::{bad, id_of};
 use super::resp::Reply;
 use crate::record::EntryId;
 use crate::store::{
-    Aggregates, Depth, ForeignGroup, Lag, Layout, Ledger, Result, Server, StageDepth,
+    Aggregates, Depth, ForeignGroup, Lag, Layout, Ledger, OwnerDepth, Result, Server, StageDepth,
 };
 
 /// The ledger hash with typed access; a field that is not there is 0.
@@ -39,6 +39,7 @@ struct Told {
     groups: Vec<HashMap<Bytes, Reply>>,
     pending: u64,
     oldest: Option<EntryId>,
+    owner: Option<OwnerDepth>,
 }
 
 fn map_of(reply: Reply) -> Result<HashMap<Bytes, Reply>> {
@@ -80,6 +81,10 @@ fn told(reply: Reply) -> Result<Told> {
     let mut summary = next().items().map_err(bad)?.into_iter();
     let pending = summary.next().map_or(Ok(0), count)?;
     let oldest = maybe_id(summary.next().unwrap_or(Reply::Nil))?;
+    let owner = match next() {
+        Reply::Nil => None,
+        told => Some(owner(told)?),
+    };
     Ok(Told {
         exists,
         length,
@@ -90,6 +95,20 @@ fn told(reply: Reply) -> Result<Told> {
         groups,
         pending,
         oldest,
+        owner,
+    })
+}
+
+fn owner(reply: Reply) -> Result<OwnerDepth> {
+    let mut parts = reply.items().map_err(bad)?.into_iter();
+    let mut next = || parts.next().unwrap_or(Reply::Nil);
+    let name = next().bytes().map_err(bad)?;
+    let (epoch, position, is_over) = (count(next())?, maybe_id(next())?, count(next())? == 1);
+    Ok(OwnerDepth {
+        consumer: (!name.is_empty()).then(|| String::from_utf8_lossy(&name).into_owned()),
+        expired: is_over && !name.is_empty(),
+        epoch,
+        position,
     })
 }
 
@@ -277,6 +296,7 @@ fn stage(names: &crate::store::StageLayout, told: &Told, book: &Book) -> StageDe
         last_delivered: delivered,
         last_id: told.last,
         ledger,
+        owner: told.owner.clone(),
     }
 }
 
