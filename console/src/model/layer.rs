@@ -87,6 +87,8 @@ pub(crate) enum ItemKind {
     Screen(Id),
     /// Goes to a screen and filters it.
     Filtered(Id, String),
+    /// Cannot be done now, and why; untrusted.
+    Off(String),
 }
 
 /// Everything by name.

@@ -5,6 +5,7 @@ use pipectl_shared::snapshot::{Consumer, Group as Readers};
 use ratatui::layout::Rect;
 
 use super::body::{draw_list, take};
+use super::owner::{is_owner, take_over_of};
 use super::screen::{List, Screen, Source, no_act};
 use super::stages::amount;
 use crate::message::Effect;
@@ -227,7 +228,15 @@ fn items(model: &Model) -> Vec<Item> {
         ),
         kind: ItemKind::Filtered(Id::Pending, held_by(consumer)),
     }];
-    if consumer.pending > 0 {
+    if consumer.pending > 0 && is_owner(model, &consumer.stage, name) {
+        let why =
+            format!("{name} owns the stage: what it holds is in flight, and finished by it alone");
+        items.push(Item {
+            letter: 'c',
+            label: format!("claim -- no: {name} owns the stage"),
+            kind: ItemKind::Off(why),
+        });
+    } else if consumer.pending > 0 {
         let select = Selection {
             stage: Some(consumer.stage.clone()),
             consumer: Some(name.clone()),
@@ -247,5 +256,6 @@ fn items(model: &Model) -> Vec<Item> {
             ],
         },
     });
+    items.extend(take_over_of(model, &consumer.stage));
     items
 }

@@ -14,6 +14,7 @@ mod guide;
 mod latency;
 mod offers;
 mod overview;
+mod owner;
 mod pending;
 mod pressure;
 mod results;

@@ -1,10 +1,13 @@
 //! Pending: entries that were delivered and are not acknowledged, oldest first. Where a stuck batch is found.
 
 use pipectl_shared::plan::{Action, Selection};
+use pipectl_shared::snapshot::Pending;
 use ratatui::layout::Rect;
 
-use super::body::{Line, draw_list, draw_list_and_row};
+use super::body::{Line, draw_list, draw_list_and_row, take};
+use super::owner::{pieces, take_over_of};
 use super::screen::{List, Screen, Source, no_act};
+use super::stages::{draw_pieces, wrap};
 use crate::message::Effect;
 use crate::model::{DetailOf, Item, ItemKind, Model, word};
 use crate::output::human::{bytes, count, duration_ms};
@@ -23,6 +26,8 @@ pub(super) const SCREEN: Screen = Screen {
         "HELD: since it was first read. Long HELD with short IDLE: somebody keeps it without finishing.",
         "TRIES: failed tries. DELIV: deliveries by Redis, failed or not. AGE: since it was added.",
         "ENTRY trimmed: its payload is gone; claiming it books it as lost.",
+        "ENTRY in flight (IDLE flight): the owner of an owned stage has read it and not committed it; wait, or have another daemon take over.",
+        "CONSUMER parked: of an owned stage; it waits for its next try, or behind an earlier one of its key.",
         "Filter words: stage=S consumer=C idle>60s tries>=3 id=ID where EXPRESSION; others are looked for in the loaded rows.",
     ],
     list: Some(List {
@@ -56,7 +61,7 @@ const COLUMNS: &[Column] = &[
     Column::figure("DELIV", 6, 5),
     Column::figure("AGE", 5, 6),
     Column::figure("SIZE", 6, 5),
-    Column::text("ENTRY", 4, 7, 7),
+    Column::text("ENTRY", 4, 9, 9),
     Column::text("LAST ERROR", 4, 10, u16::MAX),
 ];
 
@@ -68,12 +73,16 @@ fn cells(model: &Model, row: usize) -> Vec<Cell> {
         return Vec::new();
     };
     let duration = |ms: u64| Cell::figure(ms as f64, duration_ms(ms));
-    let idle = duration(entry.idle_ms).role(if entry.idle_ms >= IDLE_WARN_MS {
-        Role::Warn
+    let idle = if entry.in_flight {
+        // Redis knows of no consumer that it could be idle with. This column is there in the narrowest table, too.
+        Cell::figure(entry.idle_ms as f64, "flight").role(Role::Dim)
+    } else if entry.idle_ms >= IDLE_WARN_MS {
+        duration(entry.idle_ms).role(Role::Warn)
     } else {
-        Role::Plain
-    });
+        duration(entry.idle_ms)
+    };
     let state = match entry.entry.as_str() {
+        "ok" if entry.in_flight => Cell::text("in flight"),
         "ok" => Cell::text("ok"),
         _ => Cell::text("TRIMMED").role(Role::Bad),
     };
@@ -136,9 +145,28 @@ fn chosen(model: &Model) -> Option<(Selection, String)> {
     Some((select, what))
 }
 
+/// What is in flight is its owner's: nothing is done to it but by it.
+fn is_in_flight(model: &Model) -> Option<&Pending> {
+    let view = model.list(Id::Pending);
+    let entry = model.pending.get(view.row()?)?;
+    (view.marks.is_empty() && entry.in_flight).then_some(entry)
+}
+
 fn items(model: &Model) -> Vec<Item> {
     let mut items = Vec::new();
-    if let Some((select, what)) = chosen(model) {
+    if let Some(entry) = is_in_flight(model) {
+        let why = format!(
+            "in flight with {}: wait, or have another daemon take over",
+            entry.consumer
+        );
+        for (letter, word) in [('c', "claim"), ('r', "retry"), ('d', "dead"), ('a', "ack")] {
+            items.push(Item {
+                letter,
+                label: format!("{word} -- no: it is in flight with {}", entry.consumer),
+                kind: ItemKind::Off(why.clone()),
+            });
+        }
+    } else if let Some((select, what)) = chosen(model) {
         for (letter, action, words) in [
             ('c', Action::Claim, "claim: hand to a live worker, now"),
             ('r', Action::Retry, "retry: forget the back-off and try now"),
@@ -162,7 +190,9 @@ fn items(model: &Model) -> Vec<Item> {
             ..Selection::default()
         };
         let what = format!("all entries of {}", entry.consumer);
-        items.push(Item::plan('C', "claim", &what, Action::Claim, select));
+        if !entry.in_flight {
+            items.push(Item::plan('C', "claim", &what, Action::Claim, select));
+        }
         items.push(Item {
             letter: 'f',
             label: format!("show only entries of {}", entry.consumer),
@@ -178,23 +208,73 @@ fn items(model: &Model) -> Vec<Item> {
             model.selection(Id::Pending),
         ));
     }
+    // Of the stage under the cursor; without one of that which the filter names.
+    let entry = view.row().and_then(|row| model.pending.get(row));
+    let stage = match entry {
+        Some(entry) => Some(entry.stage.clone()),
+        None => model.selection(Id::Pending).stage,
+    };
+    items.extend(stage.and_then(|stage| take_over_of(model, &stage)));
     items
+}
+
+/// Lines that say of owned stages what is parked and in flight.
+const OWNED_LINES_MAX: usize = 2;
+
+/// Who owns what of the stages in sight, in a line or two above the list; returns what is left of the area.
+fn draw_owned(model: &Model, ink: &mut Ink<'_>, area: Rect) -> Rect {
+    let mut left = area;
+    let row = model.list(Id::Pending).row();
+    let at_cursor = row.and_then(|row| model.pending.get(row));
+    let pieces = pieces(model, ink, at_cursor.map(|entry| entry.stage.as_str()));
+    let mut lines = wrap(ink, &pieces, area.width);
+    let n_most = match area.height {
+        ..10 => return area,
+        10..24 => 1,
+        _ => OWNED_LINES_MAX,
+    };
+    let n_over: usize = lines.iter().skip(n_most).map(Vec::len).sum();
+    lines.truncate(n_most);
+    if let (true, Some(line)) = (n_over > 0, lines.last_mut()) {
+        // In place of the last one where it would not fit behind it.
+        let more = |n: usize| (format!("and {n} more owned"), Role::Dim);
+        let used: u16 = line.iter().map(|(text, _)| ink.width_of(text) + 2).sum();
+        let n_replaced = usize::from(used + 20 > area.width && line.len() > 1);
+        line.truncate(line.len() - n_replaced);
+        line.push(more(n_over + n_replaced));
+    }
+    let mut pieces = lines.iter_mut().flatten().rev().skip(1);
+    pieces.by_ref().for_each(|(text, _)| text.push(';'));
+    for line in &lines {
+        let at = take(&mut left, 1);
+        draw_pieces(ink, at.x, at.y, at.width, line);
+    }
+    left
 }
 
 /// The list; where there is room also what the table has no column for.
 fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect) {
+    let area = draw_owned(model, ink, area);
     let row = model.list(Id::Pending).row();
     let Some(entry) = row.and_then(|row| model.pending.get(row)) else {
         return draw_list(model, ink, area, &SCREEN);
     };
-    let mut lines = vec![Line::plain(format!(
-        "held by {} for {}, idle {}; deliveries {}, failed tries {}",
-        entry.consumer,
-        duration_ms(entry.held_ms),
-        duration_ms(entry.idle_ms),
-        count(entry.deliveries),
-        entry.tries
-    ))];
+    let mut lines = vec![Line::plain(if entry.in_flight {
+        format!(
+            "in flight: {} read it {} ago and has not committed it; for Redis it is not delivered",
+            entry.consumer,
+            duration_ms(entry.held_ms)
+        )
+    } else {
+        format!(
+            "held by {} for {}, idle {}; deliveries {}, failed tries {}",
+            entry.consumer,
+            duration_ms(entry.held_ms),
+            duration_ms(entry.idle_ms),
+            count(entry.deliveries),
+            entry.tries
+        )
+    })];
     if let Some(error) = &entry.last_error {
         lines.push(Line::new(Role::Warn, format!("last error: {error}")));
     }

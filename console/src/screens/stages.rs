@@ -2,6 +2,7 @@
 
 use pipectl_shared::snapshot::{Source, Stage, State};
 
+use super::owner::take_over;
 use crate::facts::Freshness;
 use crate::message::Effect;
 use crate::model::{Item, ItemKind, Model, word};
@@ -197,6 +198,7 @@ pub(super) fn items_of(stage: &Stage) -> Vec<Item> {
             format!("scale {name}: {} now", workers(stage)),
             "stage.scale",
         ),
+        take_over(stage),
     ]
 }
 

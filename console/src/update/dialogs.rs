@@ -144,8 +144,14 @@ fn menu(model: &mut Model, key: Key, act: Option<Act>) -> Vec<Effect> {
 
 /// Does what an item of a menu or of the palette says.
 pub(super) fn choose(model: &mut Model, item: Item) -> Vec<Effect> {
+    if let ItemKind::Off(why) = item.kind {
+        // The menu stays: there may be something else to do.
+        model.complain(why);
+        return Vec::new();
+    }
     model.layers.pop();
     match item.kind {
+        ItemKind::Off(_) => Vec::new(),
         ItemKind::Plan(params) => plans::make(model, params),
         ItemKind::Command { name, given } => {
             open_form(model, &name, &given);

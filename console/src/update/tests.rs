@@ -437,6 +437,71 @@ fn a_command_is_shown_before_it_is_done() {
 }
 
 #[test]
+fn the_pending_list_asks_for_what_owners_have_in_hand() {
+    let mut desk = Desk::live((80, 24));
+    desk.press_only("2");
+    assert!(
+        matches!(asked(&desk)[..], [Question::Pending(params)] if params.in_flight),
+        "{:?}",
+        desk.asked
+    );
+}
+
+#[test]
+fn nothing_is_done_to_what_is_in_flight_but_its_menu_says_why() {
+    let mut desk = pending();
+    desk.press("G x");
+    for letter in ["c", "r", "d", "a", "o"] {
+        desk.press_only(letter);
+        assert!(desk.asked.is_empty(), "{letter}: {:?}", desk.asked);
+        let why = notice(&desk);
+        assert!(
+            why.contains("in flight with pl1-detect-0: wait") || why.contains("owned here"),
+            "{letter}: {why}"
+        );
+        // The menu stays: there may be something else to do.
+        assert!(
+            matches!(desk.model.layers[..], [Layer::Menu(_)]),
+            "{letter}"
+        );
+        desk.model.notice = None;
+    }
+    // No plan for all that its owner holds, which would be none of these.
+    desk.press_only("C");
+    assert!(desk.asked.is_empty() && matches!(desk.model.layers[..], [Layer::Menu(_)]));
+    desk.press_only("f");
+    assert_eq!(desk.model.list(Id::Pending).filter, "consumer=pl1-detect-0");
+}
+
+#[test]
+fn a_partition_is_taken_over_from_the_screens_that_show_its_stage() {
+    for id in [Id::Overview, Id::Topology] {
+        let mut desk = Desk::live((160, 45));
+        desk.go(id);
+        // The last stage is another daemon's; the form opens on Cancel.
+        desk.press("G x o Right");
+        desk.press_only("Enter");
+        let [Question::Command(params)] = asked(&desk)[..] else {
+            panic!("{id:?}: {:?}", desk.asked);
+        };
+        assert_eq!((params.name.as_str(), params.dry_run), ("stage.take", true));
+        assert_eq!(params.params["stage"], "aggregate");
+        desk.answer_all();
+        desk.press("Right Enter");
+        let deed = desk.model.deeds.last().unwrap();
+        assert_eq!(deed.command, "pipectl take aggregate", "{id:?}");
+        assert!(desk.model.layers.is_empty());
+    }
+    // From the pending list by its filter, also where nothing is listed.
+    let mut desk = pending();
+    desk.is_empty = true;
+    desk.press("/");
+    desk.type_text("stage=aggregate");
+    desk.press("Enter x o");
+    assert!(matches!(desk.model.layers[..], [Layer::Form(_)]));
+}
+
+#[test]
 fn a_filter_narrows_while_it_is_typed_and_asks_the_daemon_when_it_is_kept() {
     let mut desk = pending();
     desk.press("/");

@@ -12,6 +12,9 @@ use crate::widgets::{Ink, panel, payload_lines};
 pub(super) fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect, detail: &Detail) {
     ink.clear(area);
     let (title, about) = match &detail.of {
+        DetailOf::Pending(row) if row.in_flight => {
+            (format!("entry in flight {}", row.id), about_pending(row))
+        }
         DetailOf::Pending(row) => (format!("pending entry {}", row.id), about_pending(row)),
         DetailOf::Dead(row) => (format!("dead letter {}", row.id), about_dead(model, row)),
     };
@@ -59,14 +62,22 @@ pub(super) fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect, detail: &Detail
 }
 
 fn about_pending(row: &Pending) -> Vec<String> {
-    let mut lines = vec![format!(
-        "held by {} for {}  idle {}  tries {}  deliveries {}",
-        row.consumer,
-        duration_ms(row.held_ms),
-        duration_ms(row.idle_ms),
-        row.tries,
-        row.deliveries
-    )];
+    let mut lines = vec![if row.in_flight {
+        format!(
+            "in flight: {} read it {} ago and has not committed it; for Redis it is not delivered",
+            row.consumer,
+            duration_ms(row.held_ms)
+        )
+    } else {
+        format!(
+            "held by {} for {}  idle {}  tries {}  deliveries {}",
+            row.consumer,
+            duration_ms(row.held_ms),
+            duration_ms(row.idle_ms),
+            row.tries,
+            row.deliveries
+        )
+    }];
     if let Some(error) = &row.last_error {
         lines.push(format!("last error: {error}"));
     }

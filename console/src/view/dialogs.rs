@@ -4,7 +4,7 @@ use pipectl_shared::spec::{ParamKind, Risk};
 use ratatui::layout::Rect;
 
 use crate::message::Fault;
-use crate::model::{Focus, Form, Menu, Model, Palette, TextField};
+use crate::model::{Focus, Form, ItemKind, Menu, Model, Palette, TextField};
 use crate::screens::matches;
 use crate::theme::Role;
 use crate::widgets::{Ink, panel};
@@ -45,14 +45,13 @@ pub(super) fn draw_menu(ink: &mut Ink<'_>, area: Rect, menu: &Menu) {
     for (line, (at, item)) in items.enumerate() {
         let y = inner.y + u16::try_from(line).unwrap_or(u16::MAX);
         let letter = item.letter.to_string();
-        ink.text(inner.x + 2, y, 1, &letter, Role::Key);
-        ink.text(
-            inner.x + 5,
-            y,
-            inner.width.saturating_sub(6),
-            &item.label,
-            Role::Plain,
-        );
+        let (key, words) = match item.kind {
+            ItemKind::Off(_) => (Role::Dim, Role::Dim),
+            _ => (Role::Key, Role::Plain),
+        };
+        ink.text(inner.x + 2, y, 1, &letter, key);
+        let room = inner.width.saturating_sub(6);
+        ink.text(inner.x + 5, y, room, &item.label, words);
         if at == menu.at {
             ink.paint(Rect::new(inner.x, y, inner.width, 1), Role::Cursor);
             ink.glyph(inner.x, y, '▶', '>', Role::Cursor);

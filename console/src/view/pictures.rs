@@ -142,6 +142,22 @@ const DIALOGS: &[Way] = &[
         stuck_row(desk);
         desk.press("Space Space Space x");
     }),
+    ("menu of a row in flight", |desk| {
+        stuck_row(desk);
+        desk.press("G x");
+    }),
+    ("payload in flight", |desk| {
+        stuck_row(desk);
+        desk.press("G Enter");
+    }),
+    ("menu of an owned stage", |desk| {
+        desk.go(Id::Overview);
+        desk.press("G x");
+    }),
+    ("form to take over", |desk| {
+        desk.go(Id::Overview);
+        desk.press("G x o");
+    }),
     ("palette", |desk| desk.press(":")),
     ("palette, typed", |desk| {
         desk.press(":");

@@ -9,6 +9,7 @@ use ratatui::layout::Rect;
 
 use super::balance::verdict;
 use super::body::{draw_head, draw_rows, take};
+use super::owner::{is_owned, owner_words, part};
 use super::screen::{List, Screen, Source, no_act};
 use super::stages::{
     Piece, aged, aged_role, amount, draw_pieces, items_of, lag, open_pending, state_role,
@@ -31,6 +32,7 @@ pub(super) const SCREEN: Screen = Screen {
         "IN, OUT: entries read and committed a second, over the last 10 s. LAG: entries not delivered yet.",
         "PENDING: delivered and not acknowledged. OLDEST: since the oldest of them was read first; empty: there is none.",
         "P50, P99: from read to commit, over the last minute. ERRORS (failed tries), DEAD: since the daemon started.",
+        "WORKERS of an owned stage: owner (this daemon's worker works it) or standby (another daemon's does).",
         "Ledger: accepted + spawned = what became of every entry. Balanced: nothing is missing and nothing counts twice.",
         "Trends: each has its own scale from 0 to max; a blank is unknown, the lowest bar is 0.",
     ],
@@ -65,7 +67,7 @@ const COLUMNS: &[Column] = &[
     Column::figure("ERRORS", 5, 6),
     Column::figure("DEAD", 5, 6),
     Column::figure("WORKERS", 6, 7),
-    Column::text("DELIVERY", 8, 8, 8),
+    Column::text("DELIVERY", 8, 20, 44),
     Column::text("REASON", 7, 24, u16::MAX),
 ];
 
@@ -103,8 +105,19 @@ fn cells(model: &Model, row: usize) -> Vec<Cell> {
         figure(stage.p99_ms, latency_ms),
         trouble(stage.errors, Role::Warn),
         trouble(stage.dead, Role::Warn),
-        Cell::figure(f64::from(stage.workers), stage.workers.to_string()),
-        Cell::text(&stage.delivery),
+        Cell::figure(
+            f64::from(stage.workers),
+            if is_owned(stage) {
+                part(stage).to_owned()
+            } else {
+                stage.workers.to_string()
+            },
+        ),
+        Cell::text(if is_owned(stage) {
+            owner_words(stage)
+        } else {
+            stage.delivery.clone()
+        }),
         Cell::text(stage.reason.as_deref().unwrap_or("")).role(Role::Warn),
     ]
 }

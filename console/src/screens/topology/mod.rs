@@ -10,6 +10,7 @@ use pipectl_shared::snapshot::{Snapshot, Stage};
 use ratatui::layout::Rect;
 
 use super::body::{draw_head, draw_rows};
+use super::owner::{is_owned, owner_words};
 use super::screen::{List, Screen, Source};
 use super::stages::{amount, items_of, lag, open_pending, state_text};
 use super::trends::{Trend, draw_trends, span};
@@ -222,7 +223,13 @@ fn draw_stage(model: &Model, ink: &mut Ink<'_>, area: Rect, stage: &Stage) {
     ];
     let width = area.width.saturating_sub(2);
     let height = area.height.saturating_sub(2).min(15);
-    let title = format!("{}: {}", stage.name, span(ink, width, height, &trends));
+    let owner = if is_owned(stage) {
+        format!(" ({})", owner_words(stage))
+    } else {
+        String::new()
+    };
+    let span = span(ink, width, height, &trends);
+    let title = format!("{}{owner}: {span}", stage.name);
     let area = Rect::new(area.x, area.y, area.width, height + 2);
     let inner = panel(ink, area, &title, true);
     draw_trends(model, ink, inner, &trends);

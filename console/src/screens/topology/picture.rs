@@ -5,6 +5,7 @@ use pipectl_shared::snapshot::{Snapshot, Stage};
 use crate::model::Model;
 use crate::output::human::{count, duration_ms, latency_ms, or_unknown, rate};
 use crate::screens::canvas::Boxed;
+use crate::screens::owner::{is_owned, part};
 use crate::screens::pressure::Pressure;
 use crate::screens::stages::{
     Piece, aged, aged_role, amount, choose, lag, source_state, state_role, state_text, workers,
@@ -154,7 +155,11 @@ impl Picture<'_> {
         };
         let workers = format!(
             "{}  p99 {}",
-            workers(stage),
+            if is_owned(stage) {
+                part(stage).to_owned()
+            } else {
+                workers(stage)
+            },
             aged(ink, or_unknown(stage.p99_ms, latency_ms))
         );
         let why = match (&stage.reason, stage.oldest_pending_ms) {

@@ -11,6 +11,7 @@ mod driver;
 mod acting;
 mod enduring;
 mod looking;
+mod owned;
 
 /// The two sizes that a console must be good at.
 const SIZES: [(u16, u16); 2] = [(80, 24), (160, 45)];
