@@ -108,6 +108,7 @@ macro_rules! contract {
             resets::a_reader_that_waits_is_told_that_its_stream_is_gone,
             resets::a_deleted_source_is_noticed_and_the_ledger_goes_on,
             resets::a_deleted_stream_between_stages_is_noticed,
+            resets::a_stream_between_stages_deleted_before_anything_was_worked_is_noticed,
             resets::after_a_flush_everything_begins_anew,
             resets::after_a_roll_back_effects_and_acknowledgements_agree,
             hops::children_reach_the_next_stage_with_their_origin,

@@ -768,7 +768,10 @@ impl Life {
             Meddle::DeleteStream { stage } => {
                 let (stream, group, _) = names(stage);
                 let facts = memory.facts(&stream, &group).await;
-                let n_added = facts.map_or(0, |facts| facts.added);
+                // Without its group only the entries themselves tell how many there are.
+                let rows = self.store.admin().peek(*stage, EntryId::MIN, 10_000).await;
+                let n_there = rows.unwrap_or_default().len() as u64;
+                let n_added = facts.map_or(n_there, |facts| facts.added);
                 n_deleted = n_added * n_readers(&stream);
                 memory.delete_stream(&stream).await;
                 self.history.lock().stream_gone(*stage);

@@ -214,6 +214,36 @@ pub(crate) async fn a_deleted_stream_between_stages_is_noticed(backend: &dyn Bac
     assert_eq!(bench.ledger().await, "accepted 4, applied 2, lost 2");
 }
 
+pub(crate) async fn a_stream_between_stages_deleted_before_anything_was_worked_is_noticed(
+    backend: &dyn Backend,
+) {
+    for grows_again in [false, true] {
+        let bench = Bench::new(backend, chain()).await;
+        bench.meddler.flush().await;
+        bench.admin.prepare().await.expect("prepare");
+        bench.add(0, 4).await;
+        let (mut one, mut two) = (bench.hands(0, "one").await, bench.hands(1, "two").await);
+        let ids = one.read_ids(9).await;
+        let hop = |id: EntryId| settle(id, emits(vec![event(0)]));
+        one.commit(ids[..3].iter().map(|id| hop(*id)).collect())
+            .await;
+        bench.meddler.delete_stream(BETWEEN).await;
+        if grows_again {
+            one.commit(vec![hop(ids[3])]).await;
+        }
+        let mended = bench.admin.prepare().await.expect("prepare");
+        assert_eq!(
+            told(&mended),
+            [("stream.recreated", "count"), ("group.created", "count")]
+        );
+        if !grows_again {
+            one.commit(vec![hop(ids[3])]).await;
+        }
+        assert_eq!(two.count_all().await, 1, "what came after is there");
+        assert_eq!(bench.ledger().await, "accepted 4, applied 1, lost 3");
+    }
+}
+
 pub(crate) async fn after_a_flush_everything_begins_anew(backend: &dyn Backend) {
     let bench = Bench::new(backend, counting()).await;
     bench.add(0, 3).await;

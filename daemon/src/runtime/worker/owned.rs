@@ -97,6 +97,8 @@ impl Worker {
                 Over::Stop => break,
                 Over::Again => {}
                 Over::Asked(by) => {
+                    // Who asks knows of a daemon that this one has not heard of yet; until it has, it does not ask back.
+                    self.handle.belongs_here.store(false, Ordering::Relaxed);
                     let text =
                         format!("{} gave the stage to {by}, who asked for it", self.consumer);
                     let stage = Some(self.settings.name.as_str());

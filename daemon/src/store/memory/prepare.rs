@@ -36,6 +36,9 @@ pub(super) fn prepare(state: &mut State, layout: &Layout, now: u64) -> Result<Ve
             owner::prepare(state, stage, &mut mended, now)?;
             keyed::names(state, stage, &mut mended)?;
         }
+        if !stage.reads_source {
+            state.line(stage).ahead = Some(ahead(state, stage));
+        }
     }
     Ok(mended)
 }
@@ -72,7 +75,9 @@ fn notice_a_new_stream(state: &mut State, stage: &StageLayout, mended: &mut Vec<
     let is_whole = signed(added) == length;
     let is_old =
         |low: EntryId| last.next() >= low && !(is_whole && first.is_none_or(|first| first > low));
-    if added >= line.added_mark && low.is_none_or(is_old) {
+    let ahead = ahead(state, stage);
+    let is_behind = line.ahead.is_some_and(|known| ahead < known);
+    if added >= line.added_mark && low.is_none_or(is_old) && !is_behind {
         return;
     }
     let finished = line.finished();
@@ -100,6 +105,12 @@ fn notice_a_new_stream(state: &mut State, stage: &StageLayout, mended: &mut Vec<
         stage.stream
     );
     note(mended, "stream.recreated", stage, text);
+}
+
+/// By how many more entries were ever added to a stage's input than our commits emitted.
+fn ahead(state: &State, stage: &StageLayout) -> i64 {
+    let emitted = state.emitted.get(&stage.stream).copied().unwrap_or(0);
+    signed(facts(state, stage).0) - signed(emitted)
 }
 
 /// `entries-added`, length and last id of a stage's input; zero where it is not there.

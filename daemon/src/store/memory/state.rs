@@ -88,6 +88,9 @@ pub(super) struct Line {
     pub(super) base: Option<i64>,
     /// `entries-added` when last looked at: a smaller one means that the stream began anew.
     pub(super) added_mark: u64,
+    /// By how many more entries were ever added than our commits emitted, when last looked at; it never gets less unless
+    /// the stream began anew. Not of the source.
+    pub(super) ahead: Option<i64>,
     /// Applied without emitting.
     pub(super) ended: u64,
     /// Applied and emitted.

@@ -102,7 +102,10 @@ for i = 1, n_stages do
   if base then
     -- Known before: did the stream begin anew? It may have grown again already. The old one held `low` or something below
     -- it, so that either it still does or something was taken out of it.
-    local anew = facts.added < mark or (low and below(facts.last, before(low)))
+    -- What our commits emitted and what was ever added grow together: where fewer were added than before, others are gone.
+    local ahead = not reads_source and call('HGET', LEDGER, 'ahead:' .. stage)
+    local anew = facts.added < mark or (ahead and facts.added - emitted < tonumber(ahead))
+      or (low and below(facts.last, before(low)))
       or (low and facts.added == facts.length and (not facts.first or below(low, facts.first)))
     if anew then
       local settled = settled_of(LEDGER, stage)
@@ -189,6 +192,10 @@ for i = 1, n_stages do
     if rest then call('XGROUP', 'SETID', stream, group, before(low), 'ENTRIESREAD', digits(facts.added - rest))
     else call('XGROUP', 'SETID', stream, group, before(low)) end
     mended[#mended + 1] = {'group.rewound', stage, 'group "' .. group .. '" had been set back to ' .. found['last-delivered-id'] .. '; moved on to ' .. before(low)}
+  end
+  if not reads_source then
+    local ahead = digits(facts.added - emitted)
+    if call('HGET', LEDGER, 'ahead:' .. stage) ~= ahead then call('HSET', LEDGER, 'ahead:' .. stage, ahead) end
   end
 end
 return mended
