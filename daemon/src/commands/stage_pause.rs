@@ -50,7 +50,7 @@ pub(super) fn set_paused(
             json!({"would": format!("{word} stage {}", stage.name), "was_paused": was_paused}),
         );
     }
-    stage.paused.send_replace(paused);
+    stage.paused.set(paused);
     let name = if paused {
         "stage.paused"
     } else {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::meter::StageMeter;
 use super::seldom::Seldom;
+use super::switch::Switch;
 use crate::record::EntryId;
 use crate::store::Wish;
 
@@ -66,7 +67,7 @@ pub struct StageHandle {
     /// Meters.
     pub meter: Arc<StageMeter>,
     /// Whether an operator paused it: workers finish what they hold and stop reading.
-    pub paused: watch::Sender<bool>,
+    pub paused: Arc<Switch>,
     /// How many workers should run.
     pub wanted: watch::Sender<u32>,
     /// Workers that run.
@@ -211,7 +212,7 @@ impl StageHandle {
 
     /// Whether an operator paused it.
     pub fn is_paused(&self) -> bool {
-        *self.paused.borrow()
+        self.paused.is_on()
     }
 
     /// Workers that run.
@@ -300,7 +301,7 @@ impl StageHandle {
         Self {
             name: name.to_owned(),
             meter: Arc::default(),
-            paused: watch::Sender::new(false),
+            paused: Arc::default(),
             wanted: watch::Sender::new(wanted),
             running: AtomicU32::new(wanted),
             trouble: Mutex::default(),

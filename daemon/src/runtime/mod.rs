@@ -16,6 +16,7 @@ mod reader;
 mod schedule;
 mod seldom;
 mod supervisor;
+mod switch;
 mod worker;
 
 pub use build::layout;
@@ -25,3 +26,4 @@ pub use handle::{Handed, Handle, Order, SourceHandle, StageHandle, WorkerView};
 pub use intake::Intake;
 pub use meter::{GREATEST_US, LEAST_US, Latencies, Measure, StageMeter};
 pub use supervisor::{Drained, Runtime};
+pub use switch::Switch;

@@ -107,7 +107,7 @@ impl Feed {
 async fn read(
     mut reader: Box<dyn Reader>,
     batch: usize,
-    mut paused: Paused,
+    paused: Paused,
     sender: mpsc::Sender<Result<Batch, StoreError>>,
     stop: CancellationToken,
     meter: Arc<StageMeter>,
@@ -123,13 +123,13 @@ async fn read(
                 Err(_) => return,
             },
         };
-        if *paused.borrow() {
+        if paused.is_on() {
             drop(place);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = sender.closed() => return,
-                changed = paused.wait_for(|paused| !*paused) => if changed.is_err() { return },
+                () = paused.off() => {}
             }
             continue;
         }

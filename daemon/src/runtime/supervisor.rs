@@ -64,7 +64,7 @@ impl Runtime {
             let handle = Arc::new(StageHandle {
                 name: stage.name.clone(),
                 meter: Arc::new(StageMeter::default()),
-                paused: watch::Sender::new(false),
+                paused: Arc::default(),
                 wanted: watch::Sender::new(stage.workers),
                 running: AtomicU32::new(0),
                 trouble: Mutex::new(None),

@@ -27,7 +27,7 @@ use std::time::Duration;
 use pipectl_shared::backoff::Backoff;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -127,8 +127,9 @@ impl Worker {
         let mut random = SmallRng::seed_from_u64(self.world.seed ^ hash(&self.consumer));
         let mut waiting: BTreeMap<(Instant, EntryId), Waiting> = BTreeMap::new();
         let mut attempt = 0;
-        // Whether the last lane broke, maybe with work in hand: that is still pending, whatever `waiting` says.
         let mut was_broken = false;
+        // Whether the last lane broke, maybe with work in hand: that is still pending, whatever `waiting` says.
+        let mut may_hold = false;
         loop {
             if self.stop.is_cancelled() {
                 break;
@@ -140,6 +141,7 @@ impl Worker {
             let ended = match self.open().await {
                 Ok(mut lane) => {
                     self.handle.store_away.store(false, Ordering::Relaxed);
+                    may_hold = true;
                     // A server that was started again may tell a wrong lag; it is put right before anybody looks.
                     let looked = if was_broken {
                         self.mender.look().await
@@ -160,7 +162,7 @@ impl Worker {
             };
             match ended {
                 Broken::Stop => {
-                    was_broken = false;
+                    may_hold = false;
                     break;
                 }
                 Broken::Store(error) => {
@@ -171,7 +173,7 @@ impl Worker {
             }
         }
         self.show("stopped", None);
-        waiting.is_empty() && !was_broken
+        waiting.is_empty() && !may_hold
     }
 
     async fn open(&self) -> Result<Lane, StoreError> {
@@ -181,7 +183,7 @@ impl Worker {
             reader,
             self.settings.batch,
             self.settings.prefetch,
-            self.handle.paused.subscribe(),
+            Arc::clone(&self.handle.paused),
             Arc::clone(&self.handle.meter),
             Arc::clone(&self.world.clock),
         );
@@ -560,7 +562,7 @@ fn hash(text: &str) -> u64 {
 }
 
 /// Kept here so that the type of the pause switch is said once.
-pub(super) type Paused = watch::Receiver<bool>;
+pub(super) type Paused = Arc<super::switch::Switch>;
 
 #[cfg(test)]
 mod tests;

@@ -659,7 +659,7 @@ impl Life {
     fn pause(&self, daemon: usize, stage: usize, paused: bool) {
         if let Some(running) = &self.daemons[daemon].running {
             let handle = running.runtime.handle();
-            handle.stages[stage].paused.send_replace(paused);
+            handle.stages[stage].paused.set(paused);
         }
     }
 

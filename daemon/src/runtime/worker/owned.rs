@@ -217,7 +217,7 @@ impl Worker {
             reader,
             self.settings.batch,
             self.settings.prefetch,
-            self.handle.paused.subscribe(),
+            Arc::clone(&self.handle.paused),
             Arc::clone(&self.handle.meter),
             Arc::clone(&self.world.clock),
         );

@@ -234,7 +234,7 @@ async fn a_suspect_that_waits_for_a_lookup_has_not_been_tried() {
     // Delivered often before, to somebody who never came to an end.
     bench.runtime.as_ref().expect("it runs").handle().stages[0]
         .paused
-        .send_replace(true);
+        .set(true);
     bench
         .until("it is paused", |_, w| w.state == "paused")
         .await;
