@@ -1,4 +1,6 @@
 //! The private server against a real redis-server: what survives whose death, and what is refused.
+//!
+//! Past 400 lines because it is a list: one test for each way in which server, daemon and data folder can meet.
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests; a panic names the line"

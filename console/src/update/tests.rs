@@ -1,4 +1,6 @@
 //! Tables of `update`: a console, keys and answers, and what comes of them.
+//!
+//! Past 400 lines because each table is one kind of message, and all of them stand on the same desk.
 
 use pipectl_shared::plan::{Action, Selection, State};
 use pipectl_shared::rpc::Role;

@@ -1,6 +1,8 @@
 //! A random history on a store: events, workers that read, commit, crash and stall, operators, third parties. It keeps a
 //! record of its own of what must have happened, and a trace in which entries are named by their order, so that the traces
 //! of two stores can be compared word by word.
+//!
+//! Past 400 lines because a history and the record that judges it are to be read as one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

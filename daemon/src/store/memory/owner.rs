@@ -1,5 +1,7 @@
 //! Owned stages: lease, position, parked entries. The readable model of `own_lease.lua`, `own_fetch.lua` and of what
 //! `commit.lua` and `prepare.lua` do for owned stages.
+//!
+//! Past 400 lines because it is the model of three scripts, which share what they know of a lease.
 
 use std::time::Duration;
 
