@@ -12,6 +12,8 @@ pub mod commands;
 pub mod datadir;
 pub mod doors;
 pub mod effect;
+pub mod experiments;
+pub mod guard;
 pub mod journal;
 pub mod logging;
 pub mod lookup;

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or knows tokio; both ends test this crate as data in, data out.
 
 pub mod backoff;
+pub mod chaos;
 pub mod config;
 pub mod expression;
 pub mod histogram;

@@ -145,6 +145,12 @@ pub struct Hello {
     pub time: String,
     /// The catalogue of commands: palette, forms and help come from here.
     pub specs: Vec<Spec>,
+    /// The catalogue of experiments.
+    #[serde(default)]
+    pub experiments: Vec<Spec>,
+    /// Rights beside the role: `chaos`.
+    #[serde(default)]
+    pub rights: Vec<String>,
 }
 
 /// The peer by SO_PEERCRED.

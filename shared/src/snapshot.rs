@@ -93,7 +93,7 @@ pub struct Status {
     /// Open alerts, worst first.
     pub alerts: Vec<Alert>,
     /// The running experiment.
-    pub chaos: Option<serde_json::Value>,
+    pub chaos: Option<crate::chaos::Running>,
     /// The daemon's process.
     pub daemon: Daemon,
 }

@@ -49,6 +49,20 @@ pub enum ParamKind {
     },
     /// A duration such as `30s`.
     Duration,
+    /// A duration in a range, both ends included.
+    Span {
+        /// Shortest, milliseconds.
+        min_ms: u64,
+        /// Longest, milliseconds.
+        max_ms: u64,
+    },
+    /// A share such as `30%`, in whole percent, both ends included.
+    Share {
+        /// Least.
+        min: u8,
+        /// Greatest.
+        max: u8,
+    },
     /// The name of a stage.
     Stage,
     /// The name of a consumer.

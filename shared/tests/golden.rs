@@ -116,6 +116,8 @@ fn hello() -> Hello {
         pid: 4_200,
         time: "2025-01-02T03:04:05.678Z".to_owned(),
         specs: vec![spec],
+        experiments: Vec::new(),
+        rights: vec!["chaos".to_owned()],
     }
 }
 

@@ -336,6 +336,8 @@ fn parameters(spec: &Spec, fields: &[TextField]) -> Result<Map<String, Value>, (
             }
             ParamKind::Text
             | ParamKind::Duration
+            | ParamKind::Span { .. }
+            | ParamKind::Share { .. }
             | ParamKind::Stage
             | ParamKind::Consumer
             | ParamKind::Choice(_) => Value::from(text),

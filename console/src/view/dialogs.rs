@@ -309,9 +309,12 @@ fn draw_params(ink: &mut Ink<'_>, area: Rect, form: &Form) {
             let allowed = match &param.kind {
                 ParamKind::Integer { min, max } => format!("{} ({min} to {max})", param.summary),
                 ParamKind::Choice(words) => format!("{} ({})", param.summary, words.join(", ")),
-                ParamKind::Text | ParamKind::Duration | ParamKind::Stage | ParamKind::Consumer => {
-                    param.summary.clone()
-                }
+                ParamKind::Text
+                | ParamKind::Duration
+                | ParamKind::Span { .. }
+                | ParamKind::Share { .. }
+                | ParamKind::Stage
+                | ParamKind::Consumer => param.summary.clone(),
             };
             let line = lines(area, y + 1, 1);
             if line.height > 0 {

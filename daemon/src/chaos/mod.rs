@@ -4,11 +4,13 @@
 mod admin;
 mod faults;
 mod hands;
+mod order;
 mod proxy;
 mod store;
 mod weather;
 
 pub use faults::{FaultBoard, Point, Precaution};
+pub use order::{Ask, Hits, Order, Told};
 pub use proxy::{Faults, Proxy};
 pub use store::Weathered;
 pub use weather::{Call, Fate, Happens, Weather};

@@ -1,7 +1,10 @@
 //! Checks parameters against a `Spec`, all faults at once, so that no command checks for itself.
 
+use std::time::Duration;
+
 use pipectl_shared::rpc::{Code, Error};
 use pipectl_shared::spec::{Param, ParamKind, Spec};
+use pipectl_shared::units::{parse_duration, print_duration};
 use serde_json::{Map, Value};
 
 use crate::plans::words::{hint_names, nearest, quote};
@@ -97,6 +100,24 @@ fn read(param: &Param, value: &Value, layout: &Layout) -> Result<Value, (String,
             }
             Err(bad("a duration such as 30s"))
         }
+        ParamKind::Span { min_ms, max_ms } => {
+            let (min, max) = (
+                Duration::from_millis(*min_ms),
+                Duration::from_millis(*max_ms),
+            );
+            match parse_duration(&text) {
+                Ok(span) if (min..=max).contains(&span) => Ok(Value::String(text)),
+                _ => Err(bad(&format!(
+                    "a duration from {} to {}",
+                    print_duration(min),
+                    print_duration(max)
+                ))),
+            }
+        }
+        ParamKind::Share { min, max } => match text.trim_end_matches('%').parse::<u8>() {
+            Ok(n) if (*min..=*max).contains(&n) => Ok(Value::from(n)),
+            _ => Err(bad(&format!("a share from {min}% to {max}%"))),
+        },
         ParamKind::Stage => {
             if layout.stage(&text).is_some() {
                 return Ok(Value::String(text));

@@ -29,6 +29,7 @@ use super::stats::{self, Encoder};
 use super::tap;
 use crate::audit::Act;
 use crate::commands::{Context, visible};
+use crate::experiments::EXPERIMENTS;
 
 /// Requests of one client that are worked on at once; beyond that it is read no further.
 const IN_FLIGHT: usize = 16;
@@ -178,6 +179,11 @@ impl Session {
             specs: visible(context.test_commands)
                 .map(|command| (command.spec)())
                 .collect(),
+            experiments: EXPERIMENTS
+                .iter()
+                .map(|experiment| (experiment.spec)())
+                .collect(),
+            rights: Vec::new(),
         };
         if let Some(line) = notification("hello", &hello) {
             self.outbox.reply_now(line);

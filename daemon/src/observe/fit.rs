@@ -174,6 +174,7 @@ fn short_texts(snapshot: &mut Snapshot) {
 
 #[cfg(test)]
 mod tests {
+    use pipectl_shared::chaos::{Phase, Running};
     use pipectl_shared::snapshot::{Consumer, Group, Latency, Source, Stage};
 
     use super::*;
@@ -196,7 +197,17 @@ mod tests {
         let mut s = Snapshot::default();
         s.status.stages = (0..100).map(|_| stage()).collect();
         s.status.alerts = (0..100).map(|_| alert()).collect();
-        s.status.chaos = Some(long.repeat(10).into());
+        s.status.chaos = Some(Running {
+            id: long.clone(),
+            experiment: long.clone(),
+            phase: Phase::During,
+            started_ms: 1,
+            injected_ms: Some(1),
+            reverted_ms: None,
+            until_ms: None,
+            targets: vec![long.clone(); 9],
+            by: long.repeat(10),
+        });
         s.consumers = vec![
             Consumer {
                 name: long.clone(),

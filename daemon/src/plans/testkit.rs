@@ -136,6 +136,23 @@ pub(crate) fn config() -> Config {
             max_role: Role::Admin,
             max_clients: 16,
         },
+        chaos: config::Chaos {
+            enabled: false,
+            allow: Vec::new(),
+            copy: false,
+            max_duration: Duration::from_secs(120),
+            rate: 200,
+            freshness: Duration::from_secs(2),
+            stop_availability: 0.5,
+            stop_freshness: Duration::from_secs(300),
+            stop_memory: 0.9,
+            schedule: config::Schedule {
+                every: Duration::ZERO,
+                from_hour: 9,
+                to_hour: 17,
+                seed: 1,
+            },
+        },
         log: config::Log {
             level: "info".to_owned(),
             format: "text".to_owned(),

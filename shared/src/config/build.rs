@@ -128,6 +128,23 @@ impl Reader<'_, '_> {
                 },
                 max_clients: self.number(&top("control"), "max_clients"),
             },
+            chaos: Chaos {
+                enabled: self.flag(&top("chaos"), "enabled"),
+                allow: self.names(&top("chaos"), "allow"),
+                copy: self.flag(&top("chaos"), "copy"),
+                max_duration: self.duration(&top("chaos"), "max_duration"),
+                rate: self.integer(&top("chaos"), "rate"),
+                freshness: self.duration(&top("chaos"), "freshness"),
+                stop_availability: self.float(&top("chaos"), "stop_availability"),
+                stop_freshness: self.duration(&top("chaos"), "stop_freshness"),
+                stop_memory: self.float(&top("chaos"), "stop_memory"),
+                schedule: Schedule {
+                    every: self.duration(&top("chaos.schedule"), "every"),
+                    from_hour: self.number(&top("chaos.schedule"), "from_hour"),
+                    to_hour: self.number(&top("chaos.schedule"), "to_hour"),
+                    seed: self.integer(&top("chaos.schedule"), "seed"),
+                },
+            },
             log: Log {
                 level: self.text(&top("log"), "level"),
                 format: self.text(&top("log"), "format"),
@@ -182,7 +199,7 @@ impl Reader<'_, '_> {
         let _ = self.text(&scope, "kind");
         Source {
             name: named.name.clone(),
-            enabled: matches!(self.value(&scope, "enabled"), Value::Bool(true)),
+            enabled: self.flag(&scope, "enabled"),
             kind: SourceKind::Generator(Generator {
                 rate: self.float(&scope, "rate"),
                 seed: self.integer(&scope, "seed"),
@@ -331,6 +348,10 @@ impl Reader<'_, '_> {
             Value::Names(names) => names,
             _ => Vec::new(),
         }
+    }
+
+    pub(super) fn flag(&mut self, scope: &Scope, name: &str) -> bool {
+        matches!(self.value(scope, name), Value::Bool(true))
     }
 
     pub(super) fn integer(&mut self, scope: &Scope, name: &str) -> u64 {

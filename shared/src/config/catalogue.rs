@@ -81,6 +81,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// All keys, in the order of the shipped file.
@@ -130,7 +131,7 @@ pub static KEYS: &[Key] = &[
         "Field with the session."),
     counted("event.value_scale", (0, 6), "decimal places", Preset::Is("2"),
         "Places kept of the value, which is counted in whole numbers: 2 makes cents."),
-    timed("event.dedupe.window", (ZERO, Duration::from_secs(7 * 86_400)), "1h",
+    timed("event.dedupe.window", (ZERO, WEEK), "1h",
         "How long an event id is remembered; 0s turns dedupe off. Beyond it a duplicate is not seen."),
     counted("event.dedupe.max_ids", (1_000, 10_000_000), "ids", Preset::Is("500_000"),
         "Ids remembered at most, about 98 bytes of Redis memory each; a full window is shorter than the time above."),
@@ -233,6 +234,33 @@ pub static KEYS: &[Key] = &[
         "The most that any peer of the control socket may be; it lowers rights and never raises them."),
     counted("control.max_clients", (1, 1_024), "connections", Preset::Is("64"),
         "Connections to the control socket at a time."),
+
+    key("chaos.enabled", Kind::Bool, Preset::Is("false"),
+        "Whether experiments may run. They hurt the pipeline on purpose and send events of their own through it; all connections to Redis then go through a proxy in the daemon."),
+    key("chaos.allow", Kind::Choices(&["worker", "daemon", "redis", "net", "data", "lookup", "cache"]), Preset::Is(r#"["worker", "daemon", "redis", "net", "data", "lookup", "cache"]"#),
+        "Families of experiments that may run. Those of redis act on a managed server only."),
+    key("chaos.copy", Kind::Bool, Preset::Is("false"),
+        "Says that nothing in this pipeline is of worth, which allows experiments that destroy data. pipectl chaos run --copy starts such a pipeline."),
+    timed("chaos.max_duration", (SECOND, HOUR), "2m",
+        "Longest fault."),
+    counted("chaos.rate", (1, 50_000), "events per second", Preset::Is("200"),
+        "Events that an experiment sends through the pipeline to count what becomes of them. They are in the results, under sessions that begin with chaos-."),
+    timed("chaos.freshness", (Duration::from_millis(10), HOUR), "2s",
+        "A pipeline is well when an event is in the results within this."),
+    key("chaos.stop_availability", Kind::Share { min: 0.0, max: 1.0 }, Preset::Is("50%"),
+        "An experiment is stopped when fewer questions than this are answered well over ten seconds."),
+    timed("chaos.stop_freshness", (SECOND, DAY), "5m",
+        "An experiment is stopped when an event is not in the results after this."),
+    key("chaos.stop_memory", Kind::Share { min: 0.1, max: 1.0 }, Preset::Is("90%"),
+        "An experiment is stopped when Redis uses more than this share of its memory limit, except by redis.oom itself."),
+    timed("chaos.schedule.every", (ZERO, WEEK), "0s",
+        "Time between random experiments, half to one and a half of it; 0s: only those that somebody starts."),
+    counted("chaos.schedule.from_hour", (0, 23), "o'clock (UTC)", Preset::Is("9"),
+        "First hour of the day in which they start."),
+    counted("chaos.schedule.to_hour", (1, 24), "o'clock (UTC)", Preset::Is("17"),
+        "Hour of the day from which on they start no more."),
+    counted("chaos.schedule.seed", (0, i64::MAX as u64), "", Preset::Is("1"),
+        "Decides which experiments come, when, and with which random numbers."),
 
     key("log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), Preset::Is("info"),
         "The least severe messages that are still written."),

@@ -33,6 +33,8 @@ pub struct Config {
     pub daemon: Daemon,
     /// The control socket.
     pub control: Control,
+    /// Experiments.
+    pub chaos: Chaos,
     /// Logs.
     pub log: Log,
 }
@@ -353,6 +355,44 @@ pub struct Control {
     pub max_role: crate::rpc::Role,
     /// Connections at most.
     pub max_clients: u32,
+}
+
+/// `[chaos]`
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Chaos {
+    /// Whether experiments may run.
+    pub enabled: bool,
+    /// Families that may run: `worker`, `daemon`, `redis`, `net`, `data`, `lookup`, `cache`.
+    pub allow: Vec<String>,
+    /// Whether nothing in this pipeline is of worth.
+    pub copy: bool,
+    /// Longest fault.
+    pub max_duration: Duration,
+    /// Events a second of an experiment's own producers.
+    pub rate: u64,
+    /// A pipeline is well when an event is in the results within this.
+    pub freshness: Duration,
+    /// Stop below this share of good probes over ten seconds, 0 to 1.
+    pub stop_availability: f64,
+    /// Stop when a canary is older than this.
+    pub stop_freshness: Duration,
+    /// Stop above this share of Redis' memory limit, 0 to 1.
+    pub stop_memory: f64,
+    /// Random experiments.
+    pub schedule: Schedule,
+}
+
+/// `[chaos.schedule]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Schedule {
+    /// Mean time between experiments; zero = none.
+    pub every: Duration,
+    /// First hour of the day (UTC), 0 to 23.
+    pub from_hour: u32,
+    /// Hour from which on none starts, 1 to 24.
+    pub to_hour: u32,
+    /// Decides which, when and how.
+    pub seed: u64,
 }
 
 /// `[log]`

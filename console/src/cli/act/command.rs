@@ -105,7 +105,11 @@ fn by_spec(spec: Option<&Spec>, params: Map<String, Value>) -> Map<String, Value
                 ParamKind::Stage => key == "stage",
                 ParamKind::Consumer => key == "consumer",
                 ParamKind::Integer { .. } => value.is_number(),
-                ParamKind::Text | ParamKind::Duration | ParamKind::Choice(_) => false,
+                ParamKind::Text
+                | ParamKind::Duration
+                | ParamKind::Span { .. }
+                | ParamKind::Share { .. }
+                | ParamKind::Choice(_) => false,
             };
             match spec.params.iter().find(|param| fits(&param.kind)) {
                 Some(param) => (param.name.clone(), value),

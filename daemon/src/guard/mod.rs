@@ -1,0 +1,6 @@
+//! The guard of an experiment: a process of its own (`pipelined guard`) that watches from outside, injects, takes back and
+//! counts, and its keeper in the daemon, which starts it, obeys it and tells what it found.
+
+mod job;
+
+pub use job::{DaemonAt, Job, KeyNames, Roles, ServerAt, Stops, Timing};
