@@ -24,6 +24,9 @@ pub enum Command {
     Check(Report),
     /// Print the resolved configuration with the origin of each value.
     Explain(Report),
+    /// Guard one experiment; the daemon starts it.
+    #[command(hide = true)]
+    Guard,
 }
 
 /// Where the configuration comes from.

@@ -6,11 +6,13 @@ mod faults;
 mod hands;
 mod order;
 mod proxy;
+mod server;
 mod store;
 mod weather;
 
 pub use faults::{FaultBoard, Point, Precaution};
 pub use order::{Ask, Hits, Order, Told};
 pub use proxy::{Faults, Proxy};
+pub use server::{Backlog, Process, Server, Watched, words};
 pub use store::Weathered;
 pub use weather::{Call, Fate, Happens, Weather};

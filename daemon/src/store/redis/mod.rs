@@ -14,6 +14,7 @@ mod keyed;
 mod keys;
 mod lane;
 pub mod managed;
+mod outside;
 mod owner;
 pub mod preflight;
 mod resp;
@@ -30,6 +31,7 @@ use pipectl_shared::config::Durability;
 pub use ::redis::Client;
 
 pub use address::{Address, Login};
+pub use outside::{Answer, Outside};
 
 use self::admin::RedisAdmin;
 use self::connection::Connection;
