@@ -131,7 +131,8 @@ pub(super) fn workers(
         ));
     }
     let mut names = stage.workers.clone();
-    names.shuffle(&mut random(scene));
+    // Another stream of randomness than the one that drew the stage, or the one would decide the other.
+    names.shuffle(&mut SmallRng::seed_from_u64(!scene.seed));
     names.truncate(usize::try_from(count).unwrap_or(1));
     Ok(names)
 }
