@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Run;
 use crate::audit::Audit;
-use crate::chaos::FaultBoard;
+use crate::chaos::{self, FaultBoard, Inside, LookupWeather, Proxy};
 use crate::clock::{Clock, System};
 use crate::commands::Context;
 use crate::datadir::{self, DataDir};
@@ -110,7 +110,13 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         }
         _ => None,
     };
-    let address = address(&config, managed.as_deref())?;
+    let direct = address(&config, managed.as_deref())?;
+    // Where experiments may run, all that this daemon says to Redis goes through a proxy of its own; the supervision of the
+    // managed server does not.
+    let (address, network) = match config.chaos.enabled {
+        true => proxied(&direct, &data, &places)?,
+        false => (direct, None),
+    };
     let layout = Arc::new(layout(&config));
     let store = RedisStore::new(address.clone(), Arc::clone(&layout))
         .durable(config.redis.durability, config.redis.durability_timeout);
@@ -132,9 +138,14 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     let (spool, spool_writer) = open_spool(&config, &data, &journal).await?;
 
     let profiles = Profiles::new(address.client()?, config.redis.timeout);
+    let lookup_weather = LookupWeather::default();
+    let weather = config.chaos.enabled.then(|| lookup_weather.clone());
     let world = World {
         store,
-        lookups: Arc::new(move |hash| profiles.lookup(hash)),
+        lookups: Arc::new(move |hash| match &weather {
+            Some(weather) => weather.around(profiles.lookup(hash)),
+            None => profiles.lookup(hash),
+        }),
         clock: Arc::clone(&clock),
         seed: nonce(),
         faults: FaultBoard::default(),
@@ -148,6 +159,14 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     let sources = source_handles(&config, &spool);
     let runtime = Runtime::start(&config, &layout, &world, &instance, sources);
     let handle = runtime.handle().clone();
+    let workers = handle.clone();
+    let inside = Inside::new(chaos::Setup {
+        faults: world.faults.clone(),
+        network,
+        lookups: lookup_weather,
+        server: managed.clone(),
+        is_ours: Arc::new(move |consumer| workers.is_worker(consumer)),
+    });
 
     let (observer, sampler) = Observer::new(Inputs {
         config: Arc::clone(&config),
@@ -235,6 +254,10 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     tracing::info!(socket = %socket.display(), "pipelined runs");
 
     wait_for_the_end(&shutdown).await?;
+    if config.chaos.enabled {
+        // A drain is not to wait for what an experiment has stopped.
+        inside.clear();
+    }
     // A managed server is left to other daemons that use it, unless an operator wants it down all the same.
     let others = runtime.others().await;
     // A plan under way is stopped first: without workers its entries would count as failed.
@@ -294,6 +317,21 @@ fn address(config: &Config, managed: Option<&Managed>) -> anyhow::Result<Address
         redis.timeout,
         redis.tls_ca.as_deref(),
     )?)
+}
+
+/// The same server behind the proxy of experiments; without one, and direct, where nothing can stand between.
+fn proxied(
+    direct: &Address,
+    data: &DataDir,
+    places: &pipectl_shared::places::Env,
+) -> anyhow::Result<(Address, Option<Arc<Proxy>>)> {
+    let socket = datadir::socket_in(&data.folder("proxy")?, "redis", places)?;
+    let started = chaos::between(direct, &socket, nonce())
+        .with_context(|| format!("start the proxy of experiments on {}", socket.display()))?;
+    Ok(match started {
+        Some((address, proxy)) => (address, Some(Arc::new(proxy))),
+        None => (direct.clone(), None),
+    })
 }
 
 /// Looks at the server before anything is asked of it. A refusal that a person must mend ends the start; a server that is

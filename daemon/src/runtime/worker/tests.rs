@@ -192,6 +192,26 @@ async fn what_memory_answers_goes_on_while_the_lookup_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn caches_are_emptied_before_the_next_lookup_after_the_order_and_count_where_they_held_something()
+ {
+    let bench = Bench::start().await;
+    bench.world.faults.flush_caches();
+    bench.add(&["u1", "u2"]).await;
+    bench.until("they are known", |l, _| l.applied == 2).await;
+    assert_eq!(bench.world.faults.counts().2, 0, "nothing was there");
+    bench.add(&["u1", "u2"]).await;
+    bench.until("from memory", |l, _| l.applied == 4).await;
+    let n_calls = bench.lookup.calls().len();
+    bench.world.faults.flush_caches();
+    for n in 0..2 {
+        bench.add(&["u1"]).await;
+        bench.until("it goes on", |l, _| l.applied == 5 + n).await;
+    }
+    assert_eq!(bench.lookup.calls().len(), n_calls + 1, "looked up once");
+    assert_eq!(bench.world.faults.counts().2, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_cannot_be_read_uses_up_tries_and_each_looks_again() {
     let bench = Bench::start().await;
     bench.lookup.break_key("bad");

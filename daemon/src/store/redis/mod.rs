@@ -29,7 +29,7 @@ use pipectl_shared::config::Durability;
 /// The redis crate's client, for rooms that may not name the crate.
 pub use ::redis::Client;
 
-pub use address::{Address, Login};
+pub use address::{Address, Endpoint, Login};
 
 use self::admin::RedisAdmin;
 use self::connection::Connection;
