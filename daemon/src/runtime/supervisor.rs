@@ -199,6 +199,8 @@ impl Keeper {
         let mut clean = true;
         let mut again_at: Option<Instant> = None;
         let mut is_told = false;
+        // Whether one that ended badly has not been started again: what it held is pending still.
+        let mut is_missing = false;
         loop {
             // Heard from here on, so that nothing is missed between the look and the wait.
             let ordered = self.world.faults.changed();
@@ -208,13 +210,14 @@ impl Keeper {
             let mut start_at = again_at;
             if !stop.is_cancelled() && again_at.is_none() {
                 start_at = self.fit(*wanted.borrow_and_update(), &mut workers, &mut running);
+                is_missing = start_at.is_some();
             }
             self.handle.running.store(
                 u32::try_from(running.len()).unwrap_or(u32::MAX),
                 Ordering::Relaxed,
             );
             if stop.is_cancelled() && running.is_empty() {
-                return clean;
+                return clean && !is_missing;
             }
             tokio::select! {
                 biased;
@@ -235,6 +238,7 @@ impl Keeper {
                         }
                         Err(error) => {
                             clean &= !stop.is_cancelled();
+                            is_missing = true;
                             self.world.journal.tell(Level::Error, "worker.failed", Some(&self.handle.name), format!("worker {consumer} failed and is started again: {error}"));
                             again_at = Some(Instant::now() + AFTER_PANIC);
                         }
