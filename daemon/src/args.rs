@@ -55,6 +55,9 @@ pub struct Run {
     /// Accept the test-only commands that park workers.
     #[arg(long, hide = true)]
     pub test_commands: bool,
+    /// Do without this precaution, to see whether it is missed; may be repeated.
+    #[arg(long, hide = true, value_name = "NAME", requires = "test_commands")]
+    pub test_without: Vec<String>,
 }
 
 /// `pipelined check` and `explain`.
