@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Run;
 use crate::audit::Audit;
-use crate::chaos::FaultBoard;
+use crate::chaos::{FaultBoard, Inside, Shown};
 use crate::clock::{Clock, System};
 use crate::commands::Context;
 use crate::datadir::{self, DataDir};
 use crate::doors;
+use crate::experiments::EXPERIMENTS;
+use crate::guard::{self, DaemonAt, GuardCommand, Keeper, ServerAt, Timing};
 use crate::journal::{Journal, Level};
 use crate::logging;
 use crate::lookup::Profiles;
@@ -88,6 +90,7 @@ pub fn main(run: Run, env: &[(String, String)]) -> u8 {
 
 async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     let config = Arc::new(loaded.config);
+    let this = this_process()?;
     let places = datadir::environment();
     let data = DataDir::open(run.data.as_deref(), &places)?;
     let logs = logging::init(&config.log, Some(&data.folder("log")?))?;
@@ -149,6 +152,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     let runtime = Runtime::start(&config, &layout, &world, &instance, sources);
     let handle = runtime.handle().clone();
 
+    let shown = Shown::default();
     let (observer, sampler) = Observer::new(Inputs {
         config: Arc::clone(&config),
         layout: Arc::clone(&layout),
@@ -157,6 +161,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         journal: journal.clone(),
         clock: Arc::clone(&clock),
         instance: instance.clone(),
+        chaos: shown.clone(),
         data: data.path().to_owned(),
     });
     let sampling = CancellationToken::new();
@@ -197,8 +202,36 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     )
     .context("open the plans")?;
     let stop_server = Arc::new(AtomicBool::new(false));
+    let config_hash: Arc<str> = settings::config_hash(&config).into();
+    let inside = Arc::new(Inside::default());
+    let chaos = guard::Setup {
+        config: Arc::clone(&config),
+        config_hash: Arc::clone(&config_hash),
+        layout: Arc::clone(&layout),
+        handle: handle.clone(),
+        observer: observer.clone(),
+        journal: journal.clone(),
+        audit: audit.clone(),
+        clock: Arc::clone(&clock),
+        inside,
+        shown,
+        guard: GuardCommand {
+            exe: this.exe.clone(),
+            args: vec!["guard".to_owned()],
+        },
+        daemon: DaemonAt {
+            socket: socket.clone(),
+            ..this
+        },
+        server: server_at(&config, managed.as_deref())?,
+        recover: Arc::new(|| Box::pin(async {})),
+        timing: Timing::default(),
+        seed: nonce(),
+        experiments: EXPERIMENTS,
+    };
+    let chaos = Keeper::open(&data.folder("chaos")?, chaos).context("open the experiments")?;
     let context = Context {
-        config_hash: settings::config_hash(&config).into(),
+        config_hash,
         config: Arc::clone(&config),
         layout: Arc::clone(&layout),
         admin: Arc::clone(&admin),
@@ -208,6 +241,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         journal: journal.clone(),
         audit,
         plans,
+        chaos,
         clock: Arc::clone(&clock),
         faults: world.faults.clone(),
         shutdown: shutdown.clone(),
@@ -215,6 +249,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         test_commands: run.test_commands,
     };
     let plans = context.plans.clone();
+    let chaos = context.chaos.clone();
     let closed = CancellationToken::new();
     let mut door = JoinSet::new();
     door.spawn(doors::serve(bound, context, closed.clone()));
@@ -239,6 +274,8 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     let others = runtime.others().await;
     // A plan under way is stopped first: without workers its entries would count as failed.
     plans.close().await;
+    // So is an experiment: what it has set would hold up the drain.
+    chaos.close().await;
     let drained = tokio::select! {
         drained = take_down(runtime, &stop_sources, &mut intakes, config.daemon.drain) => drained,
         () = second_signal() => {
@@ -294,6 +331,40 @@ fn address(config: &Config, managed: Option<&Managed>) -> anyhow::Result<Address
         redis.timeout,
         redis.tls_ca.as_deref(),
     )?)
+}
+
+/// The server itself, for what looks at it from outside.
+fn server_at(config: &Config, managed: Option<&Managed>) -> anyhow::Result<ServerAt> {
+    let redis = &config.redis;
+    let url = match managed {
+        Some(managed) => format!("redis+unix://{}", managed.socket_path().display()),
+        None => redis.url.clone(),
+    };
+    let password = redis
+        .password
+        .as_ref()
+        .filter(|_| managed.is_none())
+        .map(settings::resolve_secret)
+        .transpose()?;
+    Ok(ServerAt {
+        url,
+        username: redis.username.clone().filter(|_| managed.is_none()),
+        password,
+        tls_ca: redis.tls_ca.clone(),
+        timeout_ms: u64::try_from(redis.timeout.as_millis()).unwrap_or(u64::MAX),
+        managed: managed.is_some(),
+    })
+}
+
+/// This process as it was started, found before an upgrade can move its file away.
+fn this_process() -> anyhow::Result<DaemonAt> {
+    Ok(DaemonAt {
+        pid: std::process::id(),
+        socket: std::path::PathBuf::new(),
+        exe: std::env::current_exe().context("find the daemon's own file")?,
+        args: std::env::args().skip(1).collect(),
+        folder: std::env::current_dir().context("find the working folder")?,
+    })
 }
 
 /// Looks at the server before anything is asked of it. A refusal that a person must mend ends the start; a server that is

@@ -4,13 +4,17 @@
 mod admin;
 mod faults;
 mod hands;
+mod inside;
 mod order;
 mod proxy;
+mod shown;
 mod store;
 mod weather;
 
 pub use faults::{FaultBoard, Point, Precaution};
+pub use inside::Inside;
 pub use order::{Ask, Hits, Order, Told};
 pub use proxy::{Faults, Proxy};
+pub use shown::Shown;
 pub use store::Weathered;
 pub use weather::{Call, Fate, Happens, Weather};
