@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Run;
 use crate::audit::Audit;
-use crate::chaos::{self, FaultBoard, Inside, LookupWeather, Precaution, Proxy};
+use crate::chaos::{self, FaultBoard, Inside, LookupWeather, Precaution, Proxy, Shown};
 use crate::clock::{Clock, System};
 use crate::commands::Context;
 use crate::datadir::{self, DataDir};
 use crate::doors;
+use crate::experiments::EXPERIMENTS;
+use crate::guard::{self, DaemonAt, GuardCommand, Keeper, ServerAt, Timing};
 use crate::journal::{Journal, Level};
 use crate::logging;
 use crate::lookup::Profiles;
@@ -97,6 +99,7 @@ pub fn main(run: Run, env: &[(String, String)]) -> u8 {
 
 async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> anyhow::Result<u8> {
     let config = Arc::new(loaded.config);
+    let this = this_process()?;
     let places = datadir::environment();
     let data = DataDir::open(run.data.as_deref(), &places)?;
     let logs = logging::init(&config.log, Some(&data.folder("log")?))?;
@@ -110,6 +113,9 @@ async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> an
     let socket = datadir::control_socket(run.socket.as_deref(), &places, data.path())?;
     let bound = doors::bind(&socket, &doors::Accounts::read()).await?;
 
+    let chaos_folder = data.folder("chaos")?;
+    // A server that an experiment stopped would not answer the next lines.
+    guard::before(&chaos_folder, &journal);
     let managed = match config.redis.url.as_str() {
         "managed" => {
             let settings = managed::Settings::new(&data, &places, &config.redis)?;
@@ -178,6 +184,7 @@ async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> an
         is_ours: Arc::new(move |consumer| workers.is_worker(consumer)),
     });
 
+    let shown = Shown::default();
     let (observer, sampler) = Observer::new(Inputs {
         config: Arc::clone(&config),
         layout: Arc::clone(&layout),
@@ -186,6 +193,7 @@ async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> an
         journal: journal.clone(),
         clock: Arc::clone(&clock),
         instance: instance.clone(),
+        chaos: shown.clone(),
         data: data.path().to_owned(),
     });
     let sampling = CancellationToken::new();
@@ -226,8 +234,36 @@ async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> an
     )
     .context("open the plans")?;
     let stop_server = Arc::new(AtomicBool::new(false));
+    let config_hash: Arc<str> = settings::config_hash(&config).into();
+    let server = server_at(&config, managed.as_deref())?;
+    let chaos = guard::Setup {
+        config: Arc::clone(&config),
+        config_hash: Arc::clone(&config_hash),
+        layout: Arc::clone(&layout),
+        handle: handle.clone(),
+        observer: observer.clone(),
+        journal: journal.clone(),
+        audit: audit.clone(),
+        clock: Arc::clone(&clock),
+        inside: Arc::new(inside.clone()),
+        shown,
+        guard: GuardCommand {
+            exe: this.exe.clone(),
+            args: vec!["guard".to_owned()],
+        },
+        daemon: DaemonAt {
+            socket: socket.clone(),
+            ..this
+        },
+        server: server.clone(),
+        recover: recover(&chaos_folder, &server, &journal),
+        timing: Timing::default(),
+        seed: nonce(),
+        experiments: EXPERIMENTS,
+    };
+    let chaos = Keeper::open(&chaos_folder, chaos).context("open the experiments")?;
     let context = Context {
-        config_hash: settings::config_hash(&config).into(),
+        config_hash,
         config: Arc::clone(&config),
         layout: Arc::clone(&layout),
         admin: Arc::clone(&admin),
@@ -237,6 +273,7 @@ async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> an
         journal: journal.clone(),
         audit,
         plans,
+        chaos,
         clock: Arc::clone(&clock),
         faults: world.faults.clone(),
         shutdown: shutdown.clone(),
@@ -244,6 +281,7 @@ async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> an
         test_commands: run.test_commands,
     };
     let plans = context.plans.clone();
+    let chaos = context.chaos.clone();
     let closed = CancellationToken::new();
     let mut door = JoinSet::new();
     door.spawn(doors::serve(bound, context, closed.clone()));
@@ -272,6 +310,8 @@ async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> an
     let others = runtime.others().await;
     // A plan under way is stopped first: without workers its entries would count as failed.
     plans.close().await;
+    // So is an experiment: what it has set would hold up the drain.
+    chaos.close().await;
     let drained = tokio::select! {
         drained = take_down(runtime, &stop_sources, &mut intakes, config.daemon.drain) => drained,
         () = second_signal() => {
@@ -385,6 +425,52 @@ fn proxied(
     Ok(match started {
         Some((address, proxy)) => (address, Some(Arc::new(proxy))),
         None => (direct.clone(), None),
+    })
+}
+
+/// The server itself, for what looks at it from outside.
+fn server_at(config: &Config, managed: Option<&Managed>) -> anyhow::Result<ServerAt> {
+    let redis = &config.redis;
+    let url = match managed {
+        Some(managed) => format!("redis+unix://{}", managed.socket_path().display()),
+        None => redis.url.clone(),
+    };
+    let password = redis
+        .password
+        .as_ref()
+        .filter(|_| managed.is_none())
+        .map(settings::resolve_secret)
+        .transpose()?;
+    Ok(ServerAt {
+        url,
+        username: redis.username.clone().filter(|_| managed.is_none()),
+        password,
+        tls_ca: redis.tls_ca.clone(),
+        timeout_ms: u64::try_from(redis.timeout.as_millis()).unwrap_or(u64::MAX),
+        managed: managed.is_some(),
+    })
+}
+
+/// Takes back what an experiment left on the server whose guard died.
+fn recover(folder: &std::path::Path, server: &ServerAt, journal: &Journal) -> guard::Recover {
+    let (folder, server, journal) = (folder.to_owned(), server.clone(), journal.clone());
+    Arc::new(move || {
+        let (folder, server, journal) = (folder.clone(), server.clone(), journal.clone());
+        Box::pin(async move {
+            guard::before(&folder, &journal);
+            guard::after(&folder, &server, &journal).await;
+        })
+    })
+}
+
+/// This process as it was started, found before an upgrade can move its file away.
+fn this_process() -> anyhow::Result<DaemonAt> {
+    Ok(DaemonAt {
+        pid: std::process::id(),
+        socket: std::path::PathBuf::new(),
+        exe: std::env::current_exe().context("find the daemon's own file")?,
+        args: std::env::args().skip(1).collect(),
+        folder: std::env::current_dir().context("find the working folder")?,
     })
 }
 

@@ -51,7 +51,7 @@ const FLOORS: &[&[&str]] = &[
     &["world"],
     &["runtime"],
     &["observe", "plans"],
-    &["experiments"],
+    &["experiments", "params"],
     &["guard"],
     &["commands"],
     &["doors"],
@@ -137,11 +137,7 @@ fn what_one_room_alone_may_know_stays_there() {
 /// Folders with one item a file and a slice of them in `mod.rs`: `(folder, the slice's items, files that are no item)`.
 const GALLERIES: &[(&str, &str, &[&str])] = &[
     ("operators", "KIND", &["mod", "operator", "names", "quote"]),
-    (
-        "commands",
-        "COMMAND",
-        &["mod", "command", "context", "check"],
-    ),
+    ("commands", "COMMAND", &["mod", "command", "context"]),
     ("experiments", "EXPERIMENT", &["mod", "experiment", "build"]),
 ];
 

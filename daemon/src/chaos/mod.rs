@@ -11,6 +11,7 @@ mod network;
 mod order;
 mod proxy;
 mod server;
+mod shown;
 mod store;
 mod weather;
 
@@ -21,5 +22,6 @@ pub use network::between;
 pub use order::{Ask, Hits, Order, Told};
 pub use proxy::{Faults, Proxy};
 pub use server::{Backlog, Process, Server, Watched, words};
+pub use shown::Shown;
 pub use store::Weathered;
 pub use weather::{Call, Fate, Happens, Weather};

@@ -36,6 +36,8 @@ const TICK: Duration = Duration::from_millis(100);
 const LOOK_FRESH: Duration = Duration::from_millis(300);
 /// Steadiness is waited for so many times as long as it must last.
 const STEADY_TRIES: u32 = 4;
+/// File by which a daemon without a pipe to this guard asks it to stop; it holds who and why.
+const STOP: &str = "stop";
 /// Availability is judged over this before an experiment is stopped for it.
 const STOP_WINDOW: Duration = Duration::from_secs(10);
 
@@ -645,8 +647,16 @@ impl Runner {
         look(&self.ticks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn is_told_to_stop(&self) -> bool {
+        self.job.folder.join(STOP).exists()
+    }
+
     /// A person, the lever, or the daemon's own end.
     fn early_end(&self) -> Option<String> {
+        // A daemon that was started in between has no pipe to this guard: it leaves word in the folder.
+        if let Ok(why) = std::fs::read_to_string(self.job.folder.join(STOP)) {
+            return Some(why.chars().take(500).collect());
+        }
         match self.pipe.side() {
             Side::There => None,
             Side::Stop(why) => Some(why),
@@ -659,7 +669,10 @@ impl Runner {
     fn stop_reason(&self, deeds: &Deeds) -> Option<String> {
         match self.early_end() {
             // Its death was the fault; nothing more is asked of that one.
-            Some(_) if deeds.daemon_killed => {}
+            Some(_)
+                if deeds.daemon_killed
+                    && self.pipe.side() == Side::Dead
+                    && !self.is_told_to_stop() => {}
             Some(why) => return Some(why),
             None => {}
         }
