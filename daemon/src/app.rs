@@ -236,6 +236,8 @@ async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> an
     let stop_server = Arc::new(AtomicBool::new(false));
     let config_hash: Arc<str> = settings::config_hash(&config).into();
     let server = server_at(&config, managed.as_deref())?;
+    let recover = recover(&chaos_folder, &server, &journal);
+    tasks.spawn(recover());
     let chaos = guard::Setup {
         config: Arc::clone(&config),
         config_hash: Arc::clone(&config_hash),
@@ -256,7 +258,7 @@ async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> an
             ..this
         },
         server: server.clone(),
-        recover: recover(&chaos_folder, &server, &journal),
+        recover,
         timing: Timing::default(),
         seed: nonce(),
         experiments: EXPERIMENTS,

@@ -19,6 +19,8 @@ pub(super) struct Tick {
     pub(super) at: Instant,
     /// Age of the oldest canary that is not in effect.
     pub(super) fresh: Duration,
+    /// Age of the oldest entry that is pending somewhere; zero = none is.
+    pub(super) held: Duration,
     /// `None` = the server did not answer.
     pub(super) lag: Option<u64>,
     /// `None` = the server did not answer.
@@ -30,6 +32,8 @@ pub(super) struct Tick {
 pub(super) struct Target {
     /// A canary is in effect within this.
     pub(super) fresh: Duration,
+    /// No pending entry is older than this: an event may wait in a dead worker's hands while others pass it.
+    pub(super) held: Duration,
     /// The backlog is at most this.
     pub(super) lag: u64,
     /// It must be well for so long.
@@ -91,7 +95,9 @@ impl Seen<'_> {
             .and_then(|at| self.probes.get(at))
             .is_some_and(|probe| probe.good);
         let fresh = !self.has_canaries || tick.fresh <= self.target.fresh;
-        good && fresh && tick.lag.is_some_and(|lag| lag <= self.target.lag)
+        good && fresh
+            && tick.held <= self.target.held
+            && tick.lag.is_some_and(|lag| lag <= self.target.lag)
     }
 
     /// The begin of the first stretch of the hold time, at or after `from`, in which it was well throughout; `None` = there

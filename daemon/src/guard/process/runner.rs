@@ -87,6 +87,7 @@ impl Runner {
         let load = Load::new(Mix::plain(job.scene.rate as f64));
         let target = Target {
             fresh: Duration::from_millis(job.freshness_ms),
+            held: Duration::from_millis(job.freshness_ms),
             lag: job.scene.rate.saturating_mul(2).max(1_000),
             hold: Duration::from_millis(job.timing.hold_ms),
         };
