@@ -930,6 +930,11 @@ async fn tick(canaries: Canaries, latest: Latest, ticks: Arc<Mutex<Vec<Tick>>>) 
             .push(Tick {
                 at,
                 fresh: canaries.oldest(),
+                held: backlog
+                    .and_then(|backlog| backlog.oldest_ms)
+                    .map_or(Duration::ZERO, |ms| {
+                        Duration::from_millis(System.now_ms().saturating_sub(ms))
+                    }),
                 lag: backlog.and_then(|backlog| backlog.lag),
                 settled: backlog.and_then(|backlog| backlog.settled),
             });
