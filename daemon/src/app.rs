@@ -124,7 +124,7 @@ async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> an
     // managed server does not.
     let (address, network) = match config.chaos.enabled {
         true => proxied(&direct, &data, &places)?,
-        false => (direct, None),
+        false => (direct.clone(), None),
     };
     let layout = Arc::new(layout(&config));
     let store = RedisStore::new(address.clone(), Arc::clone(&layout))
