@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(next(&one, &names(), at), next(&one, &names(), at));
         let other = config::Schedule {
             seed: 8,
-            ..one.clone()
+            ..one
         };
         assert_ne!(next(&one, &names(), at), next(&other, &names(), at));
         assert_ne!(
