@@ -52,13 +52,13 @@ pub(super) fn follow(door: &Door<'_>, client: Client, id: &str) -> Result<Run, F
         newest: None,
         is_stopping: false,
     };
-    let run = follow.to_the_end();
+    let run = follow.until_ended();
     follow.bar.finish_and_clear();
     run
 }
 
 impl Follow<'_> {
-    fn to_the_end(&mut self) -> Result<Run, Failure> {
+    fn until_ended(&mut self) -> Result<Run, Failure> {
         let mut away: Option<Deadline> = None;
         let mut guardless: Option<Deadline> = None;
         loop {

@@ -185,7 +185,7 @@ fn on(app: &App, args: &Args, door: &Door<'_>) -> Result<(Exit, bool), Failure> 
     let exit = worst(runs.iter().map(|run| run.verdict));
     let all_passed = runs.iter().all(|run| run.verdict == Outcome::Pass);
     match &runs[..] {
-        [run] if args.repeat == 1 => show(app, door, run)?,
+        [run] if args.repeat == 1 => show(app, door, run, args.place.copy)?,
         _ => app.screen.show(&repeated(&runs)?)?,
     }
     Ok((exit, all_passed))
@@ -231,9 +231,9 @@ fn confirm(app: &App, args: &Args, preview: &Preview) -> Result<(), Failure> {
 }
 
 /// The run as it was asked for; as Markdown its report.
-fn show(app: &App, door: &Door<'_>, run: &Run) -> Result<(), Failure> {
+fn show(app: &App, door: &Door<'_>, run: &Run, on_a_copy: bool) -> Result<(), Failure> {
     if app.screen.format != Format::Md {
-        return app.screen.show(&shown::document(run)?);
+        return app.screen.show(&shown::document(run, on_a_copy)?);
     }
     let report = records::get(
         &mut door.open_undisturbed()?,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipectl_shared::chaos::{Preview, Run};
+use pipectl_shared::chaos::{Preview, Run, Verdict};
 use pipectl_shared::units::print_duration;
 use serde_json::Value;
 
@@ -30,12 +30,12 @@ const LATENCIES: &[Column] = &[
     Column::number("MAX", 0),
 ];
 
-/// The document of a run.
-pub(super) fn document(run: &Run) -> Result<Document, Failure> {
-    Document::one("chaos", run, text(run))
+/// The document of a run. On a copy its files are gone with it, unless something went wrong.
+pub(super) fn document(run: &Run, on_a_copy: bool) -> Result<Document, Failure> {
+    Document::one("chaos", run, text(run, on_a_copy))
 }
 
-fn text(run: &Run) -> Text {
+fn text(run: &Run, on_a_copy: bool) -> Text {
     let mut text = Text::default();
     text.0.push(Block::Line(vec![
         Span(Tone::Strong, run.experiment.clone()),
@@ -73,10 +73,18 @@ fn text(run: &Run) -> Text {
         text.labelled("compared", vec![worse, id]);
     }
     text.gap();
-    let report = format!("pipectl chaos report {}", run.id);
+    let report = match (on_a_copy, run.verdict) {
+        (false, _) => format!("pipectl chaos report {}", run.id),
+        (true, Verdict::Pass) => "gone with the copy; --out=DIR keeps it".to_owned(),
+        (true, _) => format!("{}/report.md", run.folder),
+    };
     text.whole("report", vec![Span(Tone::Plain, report)]);
-    text.whole("folder", vec![Span(Tone::Dim, run.folder.clone())]);
-    text.whole("again", vec![Span(Tone::Dim, command(run))]);
+    if !on_a_copy {
+        text.whole("folder", vec![Span(Tone::Dim, run.folder.clone())]);
+    }
+    let place = if on_a_copy { " --copy" } else { "" };
+    let again = format!("{}{place}", command(run));
+    text.whole("again", vec![Span(Tone::Dim, again)]);
     text
 }
 
