@@ -106,9 +106,18 @@ fn answer(
             Reply::Ok(json!({"id": ID, "text": format!("# {}\u{1b}[2J\n", params["form"])}))
         }
         "chaos.history" => Reply::Ok(json!({"rows": [], "next": null, "total": 0})),
-        "status.get" => Reply::Ok(json!({"healthy": true})),
+        "status.get" => Reply::Ok(status()),
         _ => Reply::Err(-32601, "no such method", ""),
     }
+}
+
+fn status() -> Value {
+    json!({"pipeline": "orders", "state": "running", "reason": null, "healthy": true, "uptime_s": 1.0,
+           "redis": {"url": "managed", "version": null, "state": "up", "used_memory_bytes": null, "max_memory_bytes": null,
+                     "mode": "managed", "down_ms": null, "error": null},
+           "throughput": {"in_per_s": null, "out_per_s": null},
+           "latency_ms": {"p50": null, "p95": null, "p99": null, "p999": null}, "ledger": null, "stages": [], "alerts": [],
+           "chaos": null, "daemon": {"pid": 7, "version": "0.1.0", "rss_bytes": null, "cpu_cores": null}})
 }
 
 const RUN: &[&str] = &["chaos", "run", "net.latency"];
@@ -188,7 +197,7 @@ fn without_a_terminal_nothing_is_hurt_unless_it_was_confirmed() {
 
 #[test]
 fn on_a_terminal_a_person_is_asked() {
-    for (answer, code, n) in [("y", 0, 1), ("n", 4, 0)] {
+    for (answer, code, n) in [("y\n", 0, 1), ("n\n", 4, 0)] {
         let daemon = daemon("pass");
         let (exit, _) = on_terminal(daemon.command(RUN), "? [y/N]", answer);
         assert_eq!(exit, Some(code), "{answer}");
