@@ -32,6 +32,8 @@ pub struct Backlog {
     pub lag: Option<u64>,
     /// Entries that the groups of the last stages have read and not left pending; `None` = not known.
     pub settled: Option<u64>,
+    /// When the oldest pending entry was added, milliseconds since 1970 by the server's clock; `None` = nothing is pending.
+    pub oldest_ms: Option<u64>,
 }
 
 /// One group to look at.
@@ -170,13 +172,19 @@ impl Server {
         let mut commands = Vec::new();
         for group in groups {
             commands.push(words(&["XINFO", "GROUPS", &group.stream]));
+            commands.push(words(&["XPENDING", &group.stream, &group.group]));
         }
         let answers = self.call_many(&commands).await?;
         let mut backlog = Backlog {
             lag: Some(0),
             settled: Some(0),
+            oldest_ms: None,
         };
-        for (group, answer) in groups.iter().zip(&answers) {
+        for (group, answers) in groups.iter().zip(answers.chunks_exact(2)) {
+            let [answer, held] = answers else { continue };
+            let first = held.items().get(1).map(Answer::text).unwrap_or_default();
+            let added = first.split('-').next().and_then(|ms| ms.parse().ok());
+            backlog.oldest_ms = backlog.oldest_ms.into_iter().chain(added).min();
             let mut rows = answer.items().iter();
             let row = rows.find(|row| row.get("name").is_some_and(|n| n.text() == group.group));
             let figure = |name| row.and_then(|row| row.get(name)).and_then(Answer::number);

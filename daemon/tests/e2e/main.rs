@@ -24,6 +24,7 @@ mod foreign_redis;
 mod full;
 mod holes;
 mod hostile;
+mod inside;
 mod keyed;
 mod kills;
 mod life;
