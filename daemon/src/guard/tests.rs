@@ -59,6 +59,7 @@ impl House {
             chaos: Shown::default(),
             data: bench.dir.path().to_owned(),
         });
+        testkit::make_well(&bench);
         let mut tasks = JoinSet::new();
         tasks.spawn(sampler.run(CancellationToken::new()));
         let mut ticks = observer.watch();
