@@ -25,6 +25,12 @@ pub(super) fn send(sink: &mut Sender, question: &Question) -> Result<u64, Client
         Question::Command(params) => sink.send("command.run", params),
         Question::Slots(params) => sink.send("latency.slots", params),
         Question::Series(params) => sink.send("history.series", params),
+        Question::Experiments => sink.send("chaos.list", Value::Object(serde_json::Map::new())),
+        Question::Run(params) => sink.send("chaos.get", params),
+        Question::Runs(params) => sink.send("chaos.history", params),
+        Question::RunExperiment(params) => sink.send("chaos.run", params),
+        Question::StopExperiment(params) => sink.send("chaos.stop", params),
+        Question::Lever(params) => sink.send("chaos.lever", params),
     }
 }
 
@@ -48,6 +54,12 @@ pub(super) fn answer(question: &Question, result: Value) -> Result<Answer, Fault
         Question::Command(_) => Ok(Answer::Command(result)),
         Question::Slots(_) => fit(result).map(Answer::Slots),
         Question::Series(_) => fit(result).map(Answer::Series),
+        Question::Experiments => fit(result).map(Answer::Experiments),
+        Question::Run(_) => fit(result).map(Answer::Run),
+        Question::Runs(_) => fit(result).map(Answer::Runs),
+        Question::RunExperiment(params) if params.dry_run => fit(result).map(Answer::Rehearsed),
+        Question::RunExperiment(_) => fit(result).map(Answer::Began),
+        Question::StopExperiment(_) | Question::Lever(_) => Ok(Answer::Stopped(result)),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::facts::{Freshness, Link};
 use crate::keys::Act;
 use crate::model::{Layer, Model};
 use crate::output::human::{duration_ms, duration_s};
-use crate::place::Group;
+use crate::place::{Group, Id};
 use crate::screens::{self, Screen, state_role, state_word};
 use crate::theme::Role;
 use crate::widgets::Ink;
@@ -95,6 +95,19 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     let mut x = area.x + 1;
     x += ink.text(x, area.y, room.saturating_sub(24).max(4), name, Role::Bar);
     let mut pieces: Vec<(String, Role)> = vec![(age, age_role)];
+    // Before anything else that may not fit: who sees trouble must know that somebody makes it.
+    let used = pieces
+        .iter()
+        .map(|(text, _)| ink.width_of(text) + 2)
+        .sum::<u16>();
+    let fits = |words: &String| x + used + 2 + ink.width_of(words) <= start;
+    let words = screens::running_words(model);
+    pieces.extend(
+        words
+            .into_iter()
+            .find(fits)
+            .map(|words| (words, Role::Warn)),
+    );
     let status = model.facts.snapshot().map(|snapshot| &snapshot.status);
     if let Some(status) = status {
         pieces.push((
@@ -267,6 +280,8 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     let has_marks = screen.list.as_ref().is_some_and(|list| list.has_marks);
     let has_menu = !(screen.items)(model).is_empty();
     let typing = model.list(model.screen).typing.is_some();
+    // The key that stops is shown wherever it works.
+    let is_drilled = screen.id == Id::Chaos && model.running().is_some();
     let acts: &[(Act, &str)] = match model.layers.last() {
         Some(Layer::Detail(_)) => &[
             (Act::Back, "back"),
@@ -274,6 +289,12 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             (Act::NextScreen, "next field"),
             (Act::Later, "next page"),
             (Act::Menu, "act"),
+            (Act::Copy, "copy id"),
+            (Act::Help, "help"),
+        ],
+        Some(Layer::Run(_)) => &[
+            (Act::Back, "back"),
+            (Act::Down, "scroll"),
             (Act::Copy, "copy id"),
             (Act::Help, "help"),
         ],
@@ -285,6 +306,18 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         ],
         Some(_) => &[],
         None if typing => &[],
+        None if is_drilled => &[
+            (Act::Reverse, "STOP"),
+            (Act::Live, "the run"),
+            (Act::Back, "catalogue"),
+            (Act::Open, screen.open.map_or("", |(what, _)| what)),
+            (Act::Menu, "act"),
+            (Act::Freeze, "freeze"),
+            (Act::NextScreen, "next"),
+            (Act::Palette, "palette"),
+            (Act::Help, "help"),
+            (Act::Quit, "quit"),
+        ],
         None if has_rows => &[
             (Act::Open, screen.open.map_or("", |(what, _)| what)),
             (Act::Menu, if has_menu { "act" } else { "" }),
@@ -343,7 +376,8 @@ fn fitting<'a>(
     acts: &[(Act, &'a str)],
     width: u16,
 ) -> Vec<(String, &'a str)> {
-    const LAST_TO_GO: [Act; 8] = [
+    const LAST_TO_GO: [Act; 9] = [
+        Act::Reverse,
         Act::Help,
         Act::Quit,
         Act::Back,
