@@ -183,6 +183,8 @@ pub(crate) struct Heatmap<'a> {
     pub(crate) step_ms: u64,
     /// Column under the time cursor.
     pub(crate) cursor: Option<usize>,
+    /// When faults were injected (`true`) and taken back, milliseconds since 1970.
+    pub(crate) faults: &'a [(u64, bool)],
 }
 
 /// First of `n` columns that are shown when `width` fit: the newest, unless the cursor is older.
@@ -290,6 +292,20 @@ fn draw_axis(ink: &mut Ink<'_>, area: Rect, map: &Heatmap<'_>, first: usize, sta
             free = x + 6;
         }
     }
+    // Over the ticks: a fault matters more than a round minute.
+    for (end_ms, x) in map.ends_ms.iter().skip(first).zip(start..area.right()) {
+        let is_here =
+            |fault: &&(u64, bool)| fault.0 <= *end_ms && end_ms.saturating_sub(fault.0) < step_ms;
+        let mut here = map.faults.iter().filter(is_here).peekable();
+        if here.peek().is_some() {
+            let glyph = if here.any(|(_, is_begin)| *is_begin) {
+                'C'
+            } else {
+                'c'
+            };
+            ink.glyph(x, y, glyph, glyph, Role::Warn);
+        }
+    }
 }
 
 fn draw_legend(ink: &mut Ink<'_>, area: Rect, map: &Heatmap<'_>, scale: Scale) {
@@ -314,7 +330,10 @@ fn draw_legend(ink: &mut Ink<'_>, area: Rect, map: &Heatmap<'_>, scale: Scale) {
     x += ink.text(x, y, area.right().saturating_sub(x), &rest, Role::Dim);
     if x + 9 < area.right() {
         ink.glyph(x, y, GAP.0, GAP.1, Role::Frame);
-        ink.text(x + 1, y, area.right() - x - 1, " no data", Role::Dim);
+        x += 1 + ink.text(x + 1, y, area.right() - x - 1, " no data", Role::Dim);
+    }
+    if !map.faults.is_empty() && x + 20 < area.right() {
+        ink.text(x, y, area.right() - x, "   C fault in, c out", Role::Dim);
     }
 }
 
@@ -360,6 +379,7 @@ mod tests {
             ends_ms: &ends,
             step_ms: 5_000,
             cursor,
+            faults: &[],
         };
         draw_heatmap(&mut Ink::new(&mut buffer, theme), area, &map);
         (0..size.1)
