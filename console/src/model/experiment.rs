@@ -21,12 +21,12 @@ fn common() -> [Param; N_COMMON] {
     [
         param(
             "for",
-            "How long the fault lasts, such as 30s; empty = the experiment's own.",
+            "How long the fault lasts; empty = the experiment's own.",
             ParamKind::Duration,
         ),
         param(
             "rate",
-            "Events a second that the run sends; empty = [chaos] rate.",
+            "Events a second; empty = [chaos] rate.",
             ParamKind::Integer {
                 min: 1,
                 max: 50_000,
@@ -34,7 +34,7 @@ fn common() -> [Param; N_COMMON] {
         ),
         param(
             "seed",
-            "Decides everything random; empty = drawn, and shown before it begins.",
+            "Decides what is random; empty = drawn.",
             ParamKind::Integer {
                 min: 0,
                 max: i64::MAX,

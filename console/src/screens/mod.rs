@@ -28,7 +28,9 @@ mod system;
 mod topology;
 mod trends;
 
-pub(crate) use chaos::{RunLine, allowed, rehearsal_lines, run_command, run_lines, running_words};
+pub(crate) use chaos::{
+    RunLine, allowed, covered_by_run, rehearsal_lines, run_command, run_lines, running_words,
+};
 pub(crate) use guide::guide;
 pub(crate) use latency::{chosen_series, is_told as is_latency_told};
 pub(crate) use offers::matches;

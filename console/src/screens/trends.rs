@@ -106,9 +106,10 @@ fn faults(model: &Model) -> Vec<(u64, bool)> {
     model.facts.faults(from_ms, shown_ms)
 }
 
-/// Whether a row is for the faults: only while there is one, and where a trend is left beneath.
-fn has_faults(faults: &[(u64, bool)], height: u16) -> bool {
-    !faults.is_empty() && height >= 2
+/// Whether a row is for the faults: only while there is one, and where no trend goes for it. Elsewhere they stand in the
+/// first trend, each in place of one cell.
+fn has_faults(faults: &[(u64, bool)], height: u16, trends: &[Trend]) -> bool {
+    !faults.is_empty() && usize::from(height) > trends.len()
 }
 
 /// The words of a title for trends drawn in this width: how long, and how fine.
@@ -119,7 +120,7 @@ pub(super) fn span(
     height: u16,
     trends: &[Trend],
 ) -> String {
-    let height = height - u16::from(has_faults(&faults(model), height));
+    let height = height - u16::from(has_faults(&faults(model), height, trends));
     let frame = frame(ink, width, height, trends);
     format!("last 5 min, {} s a cell, blank = unknown", frame.step_s)
 }
@@ -130,12 +131,9 @@ pub(super) fn draw_trends(model: &Model, ink: &mut Ink<'_>, area: Rect, trends: 
         return;
     }
     let faults = faults(model);
-    let n_rows = u16::from(has_faults(&faults, area.height));
+    let n_rows = u16::from(has_faults(&faults, area.height, trends));
     let frame = frame(ink, area.width, area.height - n_rows, trends);
     let mut y = area.y + n_rows;
-    if n_rows > 0 {
-        draw_faults(model, ink, area, &frame, &faults);
-    }
     for (n, trend) in (0..).zip(trends) {
         // What is left over goes to the first ones, a row each.
         let height = frame.height + u16::from(n < frame.over);
@@ -146,6 +144,9 @@ pub(super) fn draw_trends(model: &Model, ink: &mut Ink<'_>, area: Rect, trends: 
         draw_trend(model, ink, at, &frame, trend);
         y += height;
     }
+    if !faults.is_empty() {
+        draw_faults(model, ink, area, &frame, &faults, n_rows > 0);
+    }
 }
 
 /// Above the trends: `C` where a fault was injected, hatched while it was in, `c` where it was taken back.
@@ -155,9 +156,12 @@ fn draw_faults(
     area: Rect,
     frame: &Frame,
     faults: &[(u64, bool)],
+    has_row: bool,
 ) {
-    let room = frame.label.saturating_sub(1);
-    ink.text(area.x, area.y, room, "chaos", Role::Warn);
+    if has_row {
+        let room = frame.label.saturating_sub(1);
+        ink.text(area.x, area.y, room, "chaos", Role::Warn);
+    }
     let step_s = frame.step_s.max(1) as u64;
     let shown_s = model.facts.snapshot().map_or(0, |s| s.ts_ms / 1_000);
     // Cells before the right end, as the points beneath are put into theirs.
@@ -172,7 +176,7 @@ fn draw_faults(
     for (ms, is_begin) in faults {
         let Some(x) = column(*ms) else { break };
         if *is_begin {
-            for x in x..end {
+            for x in (x..end).filter(|_| has_row) {
                 ink.glyph(x, area.y, '▒', '=', Role::Warn);
             }
             ink.glyph(x, area.y, 'C', 'C', Role::Key);
@@ -182,7 +186,7 @@ fn draw_faults(
         end = x;
     }
     // The oldest that is known ended one whose begin is out of sight.
-    if faults.last().is_some_and(|(_, is_begin)| !is_begin) {
+    if has_row && faults.last().is_some_and(|(_, is_begin)| !is_begin) {
         for x in area.x + frame.label..end {
             ink.glyph(x, area.y, '▒', '=', Role::Warn);
         }

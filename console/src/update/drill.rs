@@ -433,7 +433,7 @@ pub(super) fn press_run(model: &mut Model, key: Key, act: Option<Act>) -> Vec<Ef
     let Some(Layer::Run(view)) = model.layers.last_mut() else {
         return Vec::new();
     };
-    let most = screens::run_lines(view, width)
+    let most = screens::run_lines(view, width, false)
         .len()
         .saturating_sub(page / 2);
     match (act, key) {

@@ -100,7 +100,7 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         .iter()
         .map(|(text, _)| ink.width_of(text) + 2)
         .sum::<u16>();
-    let fits = |words: &String| x + used + 2 + ink.width_of(words) <= start;
+    let fits = |words: &String| x + used + 2 + ink.width_of(words) < start;
     let words = screens::running_words(model);
     pieces.extend(
         words
@@ -123,7 +123,7 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     }
     // What does not fit whole is left out; a word cut in the middle says nothing.
     for (text, role) in pieces.iter().filter(|(text, _)| !text.is_empty()) {
-        if x + 2 + ink.width_of(text) > start {
+        if x + 2 + ink.width_of(text) >= start {
             break;
         }
         x += 2;
@@ -281,7 +281,9 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     let has_menu = !(screen.items)(model).is_empty();
     let typing = model.list(model.screen).typing.is_some();
     // The key that stops is shown wherever it works.
-    let is_drilled = screen.id == Id::Chaos && model.running().is_some();
+    let is_running = screen.id == Id::Chaos && model.running().is_some();
+    let covered = screens::covered_by_run(model).filter(|_| screen.id == Id::Chaos);
+    let opens = screen.open.map_or("", |(what, _)| what);
     let acts: &[(Act, &str)] = match model.layers.last() {
         Some(Layer::Detail(_)) => &[
             (Act::Back, "back"),
@@ -306,11 +308,18 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         ],
         Some(_) => &[],
         None if typing => &[],
-        None if is_drilled => &[
-            (Act::Reverse, "STOP"),
-            (Act::Live, "the run"),
-            (Act::Back, "catalogue"),
-            (Act::Open, screen.open.map_or("", |(what, _)| what)),
+        None if is_running || covered.is_some() => &[
+            (Act::Reverse, if is_running { "STOP" } else { "" }),
+            (Act::Live, if covered.is_none() { "the run" } else { "" }),
+            (Act::Back, if covered.is_some() { "catalogue" } else { "" }),
+            (
+                Act::Open,
+                match covered {
+                    Some(true) => "document",
+                    Some(false) => "",
+                    None => opens,
+                },
+            ),
             (Act::Menu, "act"),
             (Act::Freeze, "freeze"),
             (Act::NextScreen, "next"),
@@ -319,7 +328,7 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             (Act::Quit, "quit"),
         ],
         None if has_rows => &[
-            (Act::Open, screen.open.map_or("", |(what, _)| what)),
+            (Act::Open, opens),
             (Act::Menu, if has_menu { "act" } else { "" }),
             (Act::Mark, if has_marks { "mark" } else { "" }),
             (Act::Filter, "filter"),

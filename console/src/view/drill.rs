@@ -60,6 +60,10 @@ pub(super) fn draw_rehearsal(ink: &mut Ink<'_>, area: Rect, rehearsal: &Rehearsa
         (n, _) => format!("Down shows {n} more"),
     };
     let room = inner.right().saturating_sub(end + 1);
+    let hint = match n_more {
+        1.. if ink.width_of(&hint) > room => format!("Down: {n_more}"),
+        _ => hint,
+    };
     if ink.width_of(&hint) <= room {
         let y = inner.bottom() - 1;
         ink.right(inner.right(), y, room, &hint, Role::Dim);
@@ -70,7 +74,7 @@ pub(super) fn draw_run(ink: &mut Ink<'_>, area: Rect, view: &RunView) {
     ink.clear(area);
     let title = format!("{} {}", view.experiment, view.id);
     let inner = panel(ink, area, &title, area.width >= 60);
-    let lines = run_lines(view, area.width);
+    let lines = run_lines(view, area.width, ink.is_ascii());
     let n_more = draw_lines(ink, inner, &lines, view.line);
     if n_more > 0 && area.width >= 60 {
         let text = format!(" {n_more} more lines below ");

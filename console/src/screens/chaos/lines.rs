@@ -52,10 +52,10 @@ pub(super) fn mark_role(kind: &str) -> Role {
     }
 }
 
-/// `  12.3s fault   latency 100 ms on 30% of connections`
+/// `12.3s  fault   latency 100 ms on 30% of connections`
 pub(super) fn mark_line(mark: &Mark) -> String {
     let at = duration_ms(mark.t_ms);
-    format!("{at:>6} {:<7} {}", mark.kind, mark.text)
+    format!("{at:<6} {:<7} {}", mark.kind, mark.text)
 }
 
 /// The shell command that begins the same run.
@@ -173,6 +173,30 @@ fn check_line(check: &Check) -> (Role, String) {
     (role, line)
 }
 
+/// The hypothesis where there is little room: what held in one line.
+pub(super) fn hypothesis_in_short(run: &Run) -> Vec<RunLine> {
+    let mut lines = Vec::new();
+    let mut held = Vec::new();
+    for check in &run.hypothesis {
+        if check.held == Some(true) {
+            held.push(format!("{} {}", check.name, check.tolerance));
+        } else {
+            let (role, text) = check_line(check);
+            say(&mut lines, role, 0, text);
+        }
+    }
+    lines.sort_by_key(|line| line.role != Role::Bad);
+    if !held.is_empty() {
+        say(
+            &mut lines,
+            Role::Plain,
+            0,
+            format!("ok        {}", held.join(", ")),
+        );
+    }
+    lines
+}
+
 /// The hypothesis line by line, what did not hold first.
 pub(super) fn hypothesis(run: &Run) -> Vec<RunLine> {
     let rank = |check: &&Check| match check.held {
@@ -198,12 +222,14 @@ pub(super) fn hypothesis(run: &Run) -> Vec<RunLine> {
 /// A share of 1 as percent; 99.97% is not 100%.
 pub(crate) fn share(value: Option<f64>) -> String {
     or_unknown(value, |share| {
-        let of_hundred = share * 100.0;
-        if (99.9..100.0).contains(&of_hundred) {
-            // Cut and not rounded: a failed probe must be seen.
-            return format!("{:.2}%", (of_hundred * 100.0).floor() / 100.0);
+        // Cut and not rounded: a single bad probe must be seen, and 98.96% are no 99%.
+        match share * 100.0 {
+            of_hundred if of_hundred == 100.0 => "100%".to_owned(),
+            of_hundred if (99.9..100.0).contains(&of_hundred) => {
+                format!("{:.2}%", (of_hundred * 100.0).floor() / 100.0)
+            }
+            of_hundred => percent((of_hundred * 10.0).floor() / 10.0),
         }
-        percent(of_hundred)
     })
 }
 
@@ -249,7 +275,7 @@ pub(super) fn figures(found: &Measurements) -> Vec<String> {
 }
 
 /// The document of a run, for so many cells.
-pub(crate) fn run_lines(view: &RunView, width: u16) -> Vec<RunLine> {
+pub(crate) fn run_lines(view: &RunView, width: u16, is_ascii: bool) -> Vec<RunLine> {
     let mut lines = Vec::new();
     if let Some(fault) = &view.fault {
         let hint = fault
@@ -312,7 +338,7 @@ pub(crate) fn run_lines(view: &RunView, width: u16) -> Vec<RunLine> {
             say(&mut lines, Role::Plain, 2, text);
         }
     }
-    over_time(&mut lines, &progress.slots, width);
+    over_time(&mut lines, &progress.slots, width, is_ascii);
     let marks = if run.timeline.is_empty() {
         &progress.marks
     } else {
@@ -357,7 +383,7 @@ fn about(lines: &mut Vec<RunLine>, run: &Run) {
 }
 
 /// Each figure in a line of its own over the same seconds, the fault marked above them.
-fn over_time(lines: &mut Vec<RunLine>, slots: &[Slot], width: u16) {
+fn over_time(lines: &mut Vec<RunLine>, slots: &[Slot], width: u16, is_ascii: bool) {
     const LABEL: usize = 10;
     let room = usize::from(width).saturating_sub(LABEL + 6);
     let Some(grid) = plots::Grid::over(slots.iter(), room) else {
@@ -377,10 +403,10 @@ fn over_time(lines: &mut Vec<RunLine>, slots: &[Slot], width: u16) {
             None => ' ',
         })
         .collect();
-    say(lines, Role::Warn, 2, format!("{:<LABEL$}{fault}", ""));
+    say(lines, Role::Warn, 2, format!("{:<LABEL$}{fault}", "fault"));
     for figure in Figure::ALL {
         let points = grid.points(slots.iter(), figure);
-        let line = trend_line(&points, false);
+        let line = trend_line(&points, is_ascii);
         let text = format!("{:<LABEL$}{line}", figure.label());
         say(lines, Role::First, 2, text);
     }

@@ -3,7 +3,7 @@
 use pipectl_shared::chaos::{Phase, Running};
 use ratatui::layout::Rect;
 
-use super::lines::{RunLine, figures, hypothesis, mark_line, mark_role, verdict_role};
+use super::lines::{RunLine, figures, hypothesis_in_short, mark_line, mark_role, verdict_role};
 use super::plots::draw_plots;
 use crate::keys::Act;
 use crate::model::{Model, Watch};
@@ -43,14 +43,14 @@ pub(super) fn draw_live(model: &Model, ink: &mut Ink<'_>, area: Rect, watch: &Wa
         ink.text(line.x, line.y, line.width, &text, Role::Warn);
     }
     let is_over = watch.run.is_some();
-    // The end is read, the middle is watched.
-    let least = if area.height >= 40 { 17 } else { 7 };
-    let wanted = if is_over {
-        least
-    } else {
-        (left.height * 3 / 5).max(7)
+    // The end is read, the middle is watched. Every plot has as many rows as the others.
+    let most = match is_over {
+        true if area.height < 36 => 7,
+        true => 17,
+        false => left.height * 2 / 3,
     };
-    let plots = take(&mut left, wanted.min(22));
+    let wanted = [22, 17, 12, 7].into_iter().find(|n| *n <= most);
+    let plots = take(&mut left, wanted.unwrap_or(7));
     if plots.height >= 3 {
         draw_plots(ink, plots, watch.slots.iter());
     }
@@ -58,7 +58,7 @@ pub(super) fn draw_live(model: &Model, ink: &mut Ink<'_>, area: Rect, watch: &Wa
         return;
     }
     if let Some(run) = &watch.run {
-        let mut lines = hypothesis(run);
+        let mut lines = hypothesis_in_short(run);
         let said = figures(&run.measurements).into_iter();
         lines.extend(said.map(|text| RunLine {
             role: Role::Plain,

@@ -71,7 +71,7 @@ const COLUMNS: &[Column] = &[
     Column::text("LAST", 0, 12, 12),
     Column::figure("AGO", 1, 6),
     Column::figure("RECOVER", 5, 7),
-    Column::text("NOTE", 3, 12, u16::MAX),
+    Column::text("NOTE", 3, 22, u16::MAX),
 ];
 
 fn rows(model: &Model) -> &[Experiment] {
@@ -163,9 +163,14 @@ fn watched(model: &Model) -> Option<&Watch> {
     (model.drill.is_live || has_both(model.size)).then_some(watch)
 }
 
-/// Whether the catalogue is out of sight.
+/// Whether a run is in place of the catalogue, and whether that run has ended.
+pub(crate) fn covered_by_run(model: &Model) -> Option<bool> {
+    let watch = watched(model).filter(|_| !has_both(model.size))?;
+    Some(watch.has_ended())
+}
+
 fn is_covered(model: &Model) -> bool {
-    watched(model).is_some() && !has_both(model.size)
+    covered_by_run(model).is_some()
 }
 
 fn open(model: &mut Model) -> Vec<Effect> {
@@ -324,7 +329,7 @@ fn draw_banners(model: &Model, ink: &mut Ink<'_>, left: &mut Rect) {
         }
         let text: String = pieces.iter().map(|(text, _)| *text).collect();
         let is_long = ink.width_of(&text) > left.width;
-        if is_long && left.height >= 14 {
+        if is_long && left.height >= 8 {
             let role = pieces.last().map_or(Role::Plain, |(_, role)| *role);
             let at = Rect::new(left.x, left.y, left.width, 3);
             let used = ink.wrapped(at, &text, role);
@@ -339,7 +344,7 @@ fn draw_banners(model: &Model, ink: &mut Ink<'_>, left: &mut Rect) {
         banner(&[
             ("OFF", Role::Warn),
             (
-                ": nothing can be run. Set [chaos] enabled = true in the daemon's configuration and restart it.",
+                ": set [chaos] enabled = true in the daemon's configuration and restart it to run any.",
                 Role::Strong,
             ),
         ]);

@@ -185,17 +185,11 @@ pub(super) fn draw_plots<'a>(
     let phases = grid.phases(slots.clone());
     draw_phases(ink, Rect::new(x, area.y, room, 1), &phases);
     ink.text(area.x, area.y, LABEL - 1, "phase", Role::Strong);
-    // What is left over goes to the first ones, a row each; where not all fit, what came in goes first.
-    let over = if height < 4 {
-        rows.saturating_sub(height * n_plots)
-    } else {
-        0
-    };
+    // Where not all fit, what came in goes first.
     let n_shown = usize::from(rows.min(n_plots));
     let shown = &Figure::ALL[Figure::ALL.len() - n_shown..];
     let mut y = area.y + 1;
-    for (at, figure) in (0..).zip(shown.iter().copied()) {
-        let height = height + u16::from(at < over && n_shown == Figure::ALL.len());
+    for figure in shown.iter().copied() {
         let plot = Rect::new(area.x, y, area.width, height);
         draw_plot(ink, plot, figure, &grid.points(slots.clone(), figure), room);
         y += height;
