@@ -110,6 +110,68 @@ mod tests {
     use super::*;
 
     #[test]
+    fn answers_about_experiments_are_read_and_misfits_are_told() {
+        use pipectl_shared::chaos::{GetParams, LeverParams, RunParams, StopParams};
+        let run = |dry_run| {
+            Question::RunExperiment(Box::new(RunParams {
+                name: "net.latency".to_owned(),
+                dry_run,
+                ..RunParams::default()
+            }))
+        };
+        let running = serde_json::json!({
+            "id": "a", "experiment": "net.latency", "phase": "during", "started_ms": 1,
+            "injected_ms": null, "reverted_ms": null, "until_ms": null, "targets": [], "by": "ana",
+        });
+        let progress = serde_json::json!({
+            "running": running, "seed": 1, "verdict": null, "why": "", "marks": [], "slots": [],
+            "run": null,
+        });
+        let catalogue = serde_json::json!({
+            "enabled": true, "rows": [], "lever": {"pulled": false}, "running": running,
+            "schedule": null,
+        });
+        let preview = serde_json::to_value(pipectl_shared::chaos::Preview::default()).unwrap();
+        let started = serde_json::json!({"id": "a", "seed": 7});
+        let page = serde_json::json!({"rows": [], "next": "b"});
+        let table = [
+            (Question::Experiments, catalogue),
+            (Question::Run(GetParams::default()), progress),
+            (Question::Runs(Default::default()), page),
+            (run(true), preview),
+            (run(false), started),
+        ];
+        for (question, right) in &table {
+            let found = answer(question, right.clone()).unwrap();
+            let fits = matches!(
+                (question, &found),
+                (Question::Experiments, Answer::Experiments(_))
+                    | (Question::Run(_), Answer::Run(_))
+                    | (Question::Runs(_), Answer::Runs(_))
+                    | (
+                        Question::RunExperiment(_),
+                        Answer::Rehearsed(_) | Answer::Began(_)
+                    )
+            );
+            assert!(fits, "{question:?}: {found:?}");
+            for wrong in [Value::Null, Value::from(7), serde_json::json!([{"id": 3}])] {
+                let fault = answer(question, wrong).unwrap_err();
+                assert!(fault.message.contains("does not fit"), "{}", fault.message);
+            }
+        }
+        // What stops is taken whatever the words are: the run's own progress tells the rest.
+        for question in [
+            Question::StopExperiment(StopParams::default()),
+            Question::Lever(LeverParams::default()),
+        ] {
+            assert_eq!(
+                answer(&question, Value::Null),
+                Ok(Answer::Stopped(Value::Null))
+            );
+        }
+    }
+
+    #[test]
     fn an_event_of_a_megabyte_is_kept_as_a_sentence() {
         let long = "ä".repeat(400_000);
         let params = serde_json::json!({

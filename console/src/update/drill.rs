@@ -489,11 +489,3 @@ pub(super) fn misfit(param: &Param, text: &str) -> Option<String> {
         | ParamKind::Choice(_) => None,
     }
 }
-
-/// Whether a rehearsal may be begun by Enter now; for the property that nothing acts unseen.
-#[cfg(test)]
-pub(crate) fn would_begin(rehearsal: &Rehearsal, now_ms: u64) -> bool {
-    rehearsal.focus == Focus::Run
-        && !rehearsal.is_sent
-        && now_ms.saturating_sub(rehearsal.opened_ms) >= TYPE_AHEAD_MS
-}
