@@ -1103,7 +1103,8 @@ fn who_may_not_is_told_why_before_anything_is_asked() {
         desk.answer_all();
     };
     type Way = fn(&mut Desk);
-    let table: [(&str, &dyn Fn(&mut Desk), &str); 5] = [
+    type Set<'a> = &'a dyn Fn(&mut Desk);
+    let table: [(&str, Set<'_>, &str); 5] = [
         ("off", &|desk| desk.set_scene(Scene::Off), "enabled = true"),
         ("lever", &|desk| desk.set_scene(Scene::Lever), "sre-ben"),
         (

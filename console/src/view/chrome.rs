@@ -82,9 +82,11 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     let right = if area.width >= 60 {
         format!("{time}  {role}{user} ")
     } else {
-        format!("{role} ")
+        format!(" {role}")
     };
     let start = ink.right(area.right(), area.y, area.width / 2, &right, Role::Bar);
+    // Where the right part does not begin with a blank there is one before it.
+    let start = start.saturating_sub(u16::from(area.width >= 60));
     let name = model
         .facts
         .hello
@@ -96,19 +98,15 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     x += ink.text(x, area.y, room.saturating_sub(24).max(4), name, Role::Bar);
     let mut pieces: Vec<(String, Role)> = vec![(age, age_role)];
     // Before anything else that may not fit: who sees trouble must know that somebody makes it.
-    let used = pieces
-        .iter()
-        .map(|(text, _)| ink.width_of(text) + 2)
-        .sum::<u16>();
-    let fits = |words: &String| x + used + 2 + ink.width_of(words) < start;
-    let words = screens::running_words(model);
-    pieces.extend(
-        words
-            .into_iter()
-            .find(fits)
-            .map(|words| (words, Role::Warn)),
-    );
     let status = model.facts.snapshot().map(|snapshot| &snapshot.status);
+    let used: u16 = pieces.iter().map(|(text, _)| ink.width_of(text) + 2).sum();
+    let room = start.saturating_sub(x + used + 2);
+    // The state keeps its place beside it, where there is a form of both that fits.
+    let state = status.map_or(0, |status| ink.width_of(state_word(status.state)) + 2);
+    let words = screens::running_words(model);
+    let fitting = |room: u16| words.iter().find(|words| ink.width_of(words) <= room);
+    let words = fitting(room.saturating_sub(state)).or_else(|| fitting(room));
+    pieces.extend(words.map(|words| (words.clone(), Role::Warn)));
     if let Some(status) = status {
         pieces.push((
             state_word(status.state).to_owned(),
@@ -123,7 +121,7 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     }
     // What does not fit whole is left out; a word cut in the middle says nothing.
     for (text, role) in pieces.iter().filter(|(text, _)| !text.is_empty()) {
-        if x + 2 + ink.width_of(text) >= start {
+        if x + 2 + ink.width_of(text) > start {
             break;
         }
         x += 2;

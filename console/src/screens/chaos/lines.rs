@@ -224,7 +224,7 @@ pub(crate) fn share(value: Option<f64>) -> String {
     or_unknown(value, |share| {
         // Cut and not rounded: a single bad probe must be seen, and 98.96% are no 99%.
         match share * 100.0 {
-            of_hundred if of_hundred == 100.0 => "100%".to_owned(),
+            100.0 => "100%".to_owned(),
             of_hundred if (99.9..100.0).contains(&of_hundred) => {
                 format!("{:.2}%", (of_hundred * 100.0).floor() / 100.0)
             }

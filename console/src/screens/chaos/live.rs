@@ -52,7 +52,7 @@ pub(super) fn draw_live(model: &Model, ink: &mut Ink<'_>, area: Rect, watch: &Wa
     let wanted = [22, 17, 12, 7].into_iter().find(|n| *n <= most);
     let plots = take(&mut left, wanted.unwrap_or(7));
     if plots.height >= 3 {
-        draw_plots(ink, plots, watch.slots.iter());
+        draw_plots(ink, plots, &watch.slots);
     }
     if left.height < 2 {
         return;

@@ -8,6 +8,8 @@
 //!         0s        10s       20s       30s
 //! ```
 
+use std::collections::VecDeque;
+
 use pipectl_shared::chaos::{Phase, Slot};
 use ratatui::layout::Rect;
 
@@ -154,11 +156,7 @@ impl Grid {
 const LABEL: u16 = 9;
 
 /// Draws phases, plots and axis, as large as they fit; says how many rows were used.
-pub(super) fn draw_plots<'a>(
-    ink: &mut Ink<'_>,
-    area: Rect,
-    slots: impl Iterator<Item = &'a Slot> + Clone,
-) {
+pub(super) fn draw_plots(ink: &mut Ink<'_>, area: Rect, slots: &VecDeque<Slot>) {
     // Rows of one cell have both figures beside one another; taller ones one above the other.
     let n_plots = u16::try_from(Figure::ALL.len()).unwrap_or(u16::MAX);
     let rows = area.height.saturating_sub(2);
@@ -170,7 +168,7 @@ pub(super) fn draw_plots<'a>(
         _ => 21,
     };
     let room = area.width.saturating_sub(LABEL + beside);
-    let grid = Grid::over(slots.clone(), usize::from(room));
+    let grid = Grid::over(slots.iter(), usize::from(room));
     let Some(grid) = grid.filter(|_| area.height >= 3 && room >= 4) else {
         ink.text(
             area.x,
@@ -182,7 +180,7 @@ pub(super) fn draw_plots<'a>(
         return;
     };
     let x = area.x + LABEL;
-    let phases = grid.phases(slots.clone());
+    let phases = grid.phases(slots.iter());
     draw_phases(ink, Rect::new(x, area.y, room, 1), &phases);
     ink.text(area.x, area.y, LABEL - 1, "phase", Role::Strong);
     // Where not all fit, what came in goes first.
@@ -191,7 +189,7 @@ pub(super) fn draw_plots<'a>(
     let mut y = area.y + 1;
     for figure in shown.iter().copied() {
         let plot = Rect::new(area.x, y, area.width, height);
-        draw_plot(ink, plot, figure, &grid.points(slots.clone(), figure), room);
+        draw_plot(ink, plot, figure, &grid.points(slots.iter(), figure), room);
         y += height;
     }
     for (column, phase) in (x..).zip(&phases) {
