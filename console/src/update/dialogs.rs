@@ -236,8 +236,6 @@ fn form(model: &mut Model, key: Key) -> Vec<Effect> {
     match key {
         Key::Esc => {
             model.layers.pop();
-            // What it would do is for this form and for no later one.
-            model.forget(&Purpose::Rehearsal);
         }
         // What was asked is what is answered: until then the fields stand still.
         _ if form.is_sent && form.of != FormOf::Command => {}

@@ -47,6 +47,7 @@ pub(super) fn rehearse(model: &mut Model) -> Vec<Effect> {
         Ok(params) => {
             form.is_sent = true;
             form.would = None;
+            // What an earlier form of the same experiment asked is not what this one asks.
             model.forget(&Purpose::Rehearsal);
             vec![model.ask(
                 Purpose::Rehearsal,

@@ -1217,26 +1217,30 @@ fn the_lever_is_pulled_and_taken_back_with_a_reason() {
 
 #[test]
 fn a_preview_that_comes_late_is_for_nobody() {
-    let mut desk = chaos();
-    desk.press("Enter");
-    desk.press_only("Enter");
-    let (late, question) = desk.asked.pop_front().unwrap();
-    // The form is left, another is opened and asked for.
-    desk.press("Esc j Enter");
-    desk.press_only("Enter");
-    let answer = desk.answer_to(&question).map(Box::new);
-    let ticket = late;
-    desk.tell(LinkMsg::Answer { ticket, answer });
-    assert!(
-        matches!(desk.model.layers.last(), Some(Layer::Form(form)) if form.is_sent),
-        "{:?}",
-        desk.model.layers.last()
-    );
-    desk.answer_all();
-    let Some(Layer::Rehearsal(shown)) = desk.model.layers.last() else {
-        panic!("{:?}", desk.model.layers.last());
-    };
-    assert_eq!(shown.preview.experiment, "net.blackhole");
+    // The form is left; one of another experiment, or of the same anew, is opened and asked for.
+    for (way, name) in [
+        ("Esc j Enter", "net.blackhole"),
+        ("Esc Enter", "net.latency"),
+    ] {
+        let mut desk = chaos();
+        desk.press("Enter");
+        desk.press_only("Enter");
+        let (ticket, question) = desk.asked.pop_front().unwrap();
+        desk.press(way);
+        desk.press_only("Enter");
+        let answer = desk.answer_to(&question).map(Box::new);
+        desk.tell(LinkMsg::Answer { ticket, answer });
+        assert!(
+            matches!(desk.model.layers.last(), Some(Layer::Form(form)) if form.is_sent),
+            "{name}: {:?}",
+            desk.model.layers.last()
+        );
+        desk.answer_all();
+        let Some(Layer::Rehearsal(shown)) = desk.model.layers.last() else {
+            panic!("{:?}", desk.model.layers.last());
+        };
+        assert_eq!(shown.preview.experiment, name);
+    }
     // A preview of another experiment than was asked for is no preview.
     let mut desk = chaos();
     desk.press("Enter");
@@ -1368,11 +1372,13 @@ fn the_answer_of_a_run_that_is_watched_no_more_changes_nothing() {
     running.experiment = "redis.kill".to_owned();
     snapshot.status.chaos = Some(running);
     desk.stats(snapshot);
+    desk.answer_all();
+    assert_eq!(desk.model.drill.watch.as_ref().unwrap().slots.len(), 33);
     let answer = desk.answer_to(&question).map(Box::new);
     desk.tell(LinkMsg::Answer { ticket, answer });
     let watch = desk.model.drill.watch.as_ref().unwrap();
-    assert_eq!(watch.running.experiment, "redis.kill");
-    assert!(watch.slots.is_empty());
+    assert_eq!(watch.running.id, "20261120T150000-8");
+    assert_eq!(watch.slots.len(), 33, "what was known of it is gone");
     // The catalogue is older than the Snapshot: it does not bring the first one back.
     desk.pass(2_000);
     desk.answer_all();
