@@ -192,8 +192,10 @@ pub(crate) enum Answer {
     Rehearsed(chaos::Preview),
     /// That it began.
     Began(chaos::Started),
-    /// Of the questions that stop: what the daemon says, in whatever form.
+    /// That the run ends, in whatever words.
     Stopped(Value),
+    /// Where the lever is now.
+    Lever(chaos::Lever),
 }
 
 /// Something that `run` does.

@@ -878,12 +878,19 @@ fn run(steps: Vec<Step>, theme: Theme, read_only: bool, begin: usize) {
             }
         };
         let before = confirmed(&desk.model, key);
-        let may = desk.model.why_not_act().is_none();
+        let may_act = desk.model.why_not_act().is_none();
+        let may_chaos = desk.model.why_not_chaos().is_none();
         for effect in update(&mut desk.model, desk.now_ms, msg) {
             let Effect::Ask(ticket, question) = effect else {
                 continue;
             };
             if question.acts() {
+                let may = match &*question {
+                    Question::RunExperiment(_)
+                    | Question::StopExperiment(_)
+                    | Question::Lever(_) => may_chaos,
+                    _ => may_act,
+                };
                 assert!(!read_only && may, "{question:?} where nothing may act");
                 let seen = match &*question {
                     Question::PlanRun(params) => Confirmed::Plan(params.id.clone()),

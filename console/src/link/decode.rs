@@ -59,7 +59,8 @@ pub(super) fn answer(question: &Question, result: Value) -> Result<Answer, Fault
         Question::Runs(_) => fit(result).map(Answer::Runs),
         Question::RunExperiment(params) if params.dry_run => fit(result).map(Answer::Rehearsed),
         Question::RunExperiment(_) => fit(result).map(Answer::Began),
-        Question::StopExperiment(_) | Question::Lever(_) => Ok(Answer::Stopped(result)),
+        Question::StopExperiment(_) => Ok(Answer::Stopped(result)),
+        Question::Lever(_) => fit(result).map(Answer::Lever),
     }
 }
 
@@ -140,6 +141,10 @@ mod tests {
             (Question::Runs(Default::default()), page),
             (run(true), preview),
             (run(false), started),
+            (
+                Question::Lever(LeverParams::default()),
+                serde_json::json!({"pulled": true}),
+            ),
         ];
         for (question, right) in &table {
             let found = answer(question, right.clone()).unwrap();
@@ -148,6 +153,7 @@ mod tests {
                 (Question::Experiments, Answer::Experiments(_))
                     | (Question::Run(_), Answer::Run(_))
                     | (Question::Runs(_), Answer::Runs(_))
+                    | (Question::Lever(_), Answer::Lever(_))
                     | (
                         Question::RunExperiment(_),
                         Answer::Rehearsed(_) | Answer::Began(_)
@@ -159,16 +165,9 @@ mod tests {
                 assert!(fault.message.contains("does not fit"), "{}", fault.message);
             }
         }
-        // What stops is taken whatever the words are: the run's own progress tells the rest.
-        for question in [
-            Question::StopExperiment(StopParams::default()),
-            Question::Lever(LeverParams::default()),
-        ] {
-            assert_eq!(
-                answer(&question, Value::Null),
-                Ok(Answer::Stopped(Value::Null))
-            );
-        }
+        // That it stops is told in whatever words: the run's own progress tells the rest.
+        let stop = Question::StopExperiment(StopParams::default());
+        assert_eq!(answer(&stop, Value::Null), Ok(Answer::Stopped(Value::Null)));
     }
 
     #[test]

@@ -135,29 +135,34 @@ impl Model {
         running.is_some_and(|running| running.id == id)
     }
 
+    /// Why this console may neither begin nor stop experiments, for a person; `None` = it may. The right to do so is one of its
+    /// own: who only looks otherwise may have it, and who acts may not.
+    pub(crate) fn why_not_chaos(&self) -> Option<String> {
+        if self.options.read_only {
+            return Some("this console is read-only (--read-only)".to_owned());
+        }
+        if !self.facts.is_up() {
+            return Some("the daemon is not connected".to_owned());
+        }
+        let Some(hello) = &self.facts.hello else {
+            return Some("the daemon has not greeted yet".to_owned());
+        };
+        let has_right = hello.rights.iter().any(|right| right == "chaos");
+        (!has_right).then(|| {
+            "you have not the right chaos; ask to be added to the group pipelined-chaos".to_owned()
+        })
+    }
+
     /// Why no experiment may be begun from here now, for a person; `None` = the daemon may be asked.
     pub(crate) fn why_not_drill(&self) -> Option<String> {
-        if let Some(why) = self.why_not_act() {
-            return Some(why);
-        }
-        let has_right = self
-            .facts
-            .hello
-            .as_ref()
-            .is_some_and(|hello| hello.rights.iter().any(|right| right == "chaos"));
         if let Some(catalogue) = &self.drill.catalogue
             && !catalogue.enabled
         {
-            return Some(
-                "experiments are off: set [chaos] enabled = true in the daemon's configuration and restart it"
-                    .to_owned(),
-            );
+            let why = "experiments are off: set [chaos] enabled = true in the daemon's configuration and restart it";
+            return Some(why.to_owned());
         }
-        if !has_right {
-            return Some(
-                "you have not the right chaos; the daemon gives it to operators while [chaos] enabled = true"
-                    .to_owned(),
-            );
+        if let Some(why) = self.why_not_chaos() {
+            return Some(why);
         }
         if let Some(lever) = self.pulled_lever() {
             let by = lever.by.as_deref().unwrap_or("somebody");

@@ -93,7 +93,7 @@ impl Model {
         } else {
             "take the lever back"
         };
-        if let Some(why) = self.why_not_act() {
+        if let Some(why) = self.why_not_chaos() {
             self.complain(format!("{name}: {why}"));
             return;
         }
@@ -122,7 +122,7 @@ impl Model {
 
     /// Ends the run that is under way, at once: stopping is safe, so nothing is asked before.
     pub(crate) fn stop_experiment(&mut self) -> Vec<Effect> {
-        if let Some(why) = self.why_not_act() {
+        if let Some(why) = self.why_not_chaos() {
             self.complain(format!("stop: {why}"));
             return Vec::new();
         }

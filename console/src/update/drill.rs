@@ -99,7 +99,7 @@ fn run_params(form: &Form) -> Result<RunParams, (usize, String)> {
 
 /// Says what the lever would do, and with that on the screen moves it.
 pub(super) fn move_lever(model: &mut Model, pull: bool) -> Vec<Effect> {
-    let blocked = model.why_not_act();
+    let blocked = model.why_not_chaos();
     let running = model.running().map(|running| running.experiment.clone());
     let Some(form) = top_form(model) else {
         return Vec::new();
@@ -330,6 +330,13 @@ pub(super) fn stopped(
     };
     let answer = match answer {
         Ok(Answer::Stopped(value)) => Ok(super::dialogs::told(&value)),
+        Ok(Answer::Lever(lever)) => {
+            let text = if lever.pulled { "pulled" } else { "taken back" };
+            if let Some(catalogue) = &mut model.drill.catalogue {
+                catalogue.lever = lever;
+            }
+            Ok(text.to_owned())
+        }
         Ok(_) => Err(unfit()),
         Err(fault) => Err(fault),
     };

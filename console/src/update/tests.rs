@@ -1104,7 +1104,7 @@ fn who_may_not_is_told_why_before_anything_is_asked() {
     };
     type Way = fn(&mut Desk);
     type Set<'a> = &'a dyn Fn(&mut Desk);
-    let table: [(&str, Set<'_>, &str); 5] = [
+    let table: [(&str, Set<'_>, &str); 4] = [
         ("off", &|desk| desk.set_scene(Scene::Off), "enabled = true"),
         ("lever", &|desk| desk.set_scene(Scene::Lever), "sre-ben"),
         (
@@ -1113,15 +1113,6 @@ fn who_may_not_is_told_why_before_anything_is_asked() {
             "one at a time",
         ),
         ("right", &no_right, "the right chaos"),
-        (
-            "viewer",
-            &|desk| {
-                desk.role = Role::Viewer;
-                desk.greet();
-                desk.answer_all();
-            },
-            "viewer",
-        ),
     ];
     let ways: [(&str, Way); 2] = [
         ("enter", |desk| desk.press("Enter")),
@@ -1146,6 +1137,28 @@ fn who_may_not_is_told_why_before_anything_is_asked() {
             );
             assert!(desk.asked.is_empty(), "{desc} {way}: {:?}", desk.asked);
         }
+    }
+}
+
+#[test]
+fn the_right_to_experiments_is_one_of_its_own() {
+    for (role, rights, may) in [
+        (Role::Viewer, vec!["chaos".to_owned()], true),
+        (Role::Admin, Vec::new(), false),
+    ] {
+        let mut desk = chaos();
+        let mut hello = Box::new(fixtures::hello(role));
+        hello.rights = rights;
+        let socket = String::new();
+        desk.tell(LinkMsg::Up { hello, socket });
+        desk.answer_all();
+        desk.press("Enter");
+        let has_form = matches!(desk.model.layers.last(), Some(Layer::Form(_)));
+        assert_eq!(has_form, may, "{role:?}: {}", notice(&desk));
+        desk.press("Esc");
+        desk.set_scene(Scene::Running);
+        desk.press_only("S");
+        assert_eq!(n_asked_to_stop(&desk), usize::from(may), "{role:?}");
     }
 }
 
