@@ -93,18 +93,9 @@ fn imports_point_down_only() {
 fn what_one_room_alone_may_know_stays_there() {
     // A word, and the beginnings of the paths that may say it.
     let table: &[(&str, &[&str])] = &[
-        (
-            "use redis::",
-            &["store/redis/", "lookup/", "chaos/server.rs"],
-        ),
-        (
-            "redis::cmd",
-            &["store/redis/", "lookup/redis.rs", "chaos/server.rs"],
-        ),
-        (
-            "redis::aio",
-            &["store/redis/", "lookup/redis.rs", "chaos/server.rs"],
-        ),
+        ("use redis::", &["store/redis/", "lookup/", "chaos/server.rs"]),
+        ("redis::cmd", &["store/redis/", "lookup/redis.rs", "chaos/server.rs"]),
+        ("redis::aio", &["store/redis/", "lookup/redis.rs", "chaos/server.rs"]),
         ("XREADGROUP", &["store/redis/"]),
         ("XACK", &["store/redis/"]),
         ("SystemTime", &["clock.rs"]),
