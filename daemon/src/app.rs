@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Run;
 use crate::audit::Audit;
-use crate::chaos::FaultBoard;
+use crate::chaos::{self, FaultBoard, Inside, LookupWeather, Precaution, Proxy, Shown};
 use crate::clock::{Clock, System};
 use crate::commands::Context;
 use crate::datadir::{self, DataDir};
 use crate::doors;
+use crate::experiments::EXPERIMENTS;
+use crate::guard::{self, DaemonAt, GuardCommand, Keeper, ServerAt, Timing};
 use crate::journal::{Journal, Level};
 use crate::logging;
 use crate::lookup::Profiles;
@@ -34,7 +36,7 @@ use crate::sources::Generator;
 use crate::spool::{self, Drain, Spool};
 use crate::store::redis::managed::{self, Managed};
 use crate::store::redis::preflight;
-use crate::store::redis::{Address, Client, Login, RedisStore};
+use crate::store::redis::{Address, Client, LeftOut, Login, RedisStore};
 use crate::store::{Admin, Layout, Store, StoreError};
 use crate::world::World;
 
@@ -65,13 +67,22 @@ pub fn main(run: Run, env: &[(String, String)]) -> u8 {
             return BAD_CONFIGURATION;
         }
     };
+    let left_out = match precautions(&run.test_without) {
+        Ok(left_out) => left_out,
+        Err(fault) => {
+            let fault = pipectl_shared::untrusted::escape(&fault);
+            // Nothing else can be said where stderr is gone.
+            let _ = writeln!(err, "pipelined: {fault}");
+            return BAD_CONFIGURATION;
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("pipelined")
         .build();
     let ended = runtime
         .context("start the runtime")
-        .and_then(|runtime| runtime.block_on(live(run, loaded)));
+        .and_then(|runtime| runtime.block_on(live(run, loaded, left_out)));
     match ended {
         Ok(code) => code,
         Err(error) => {
@@ -86,8 +97,9 @@ pub fn main(run: Run, env: &[(String, String)]) -> u8 {
     }
 }
 
-async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
+async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> anyhow::Result<u8> {
     let config = Arc::new(loaded.config);
+    let this = this_process()?;
     let places = datadir::environment();
     let data = DataDir::open(run.data.as_deref(), &places)?;
     let logs = logging::init(&config.log, Some(&data.folder("log")?))?;
@@ -101,6 +113,9 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     let socket = datadir::control_socket(run.socket.as_deref(), &places, data.path())?;
     let bound = doors::bind(&socket, &doors::Accounts::read()).await?;
 
+    let chaos_folder = data.folder("chaos")?;
+    // A server that an experiment stopped would not answer the next lines.
+    guard::before(&chaos_folder, &journal);
     let managed = match config.redis.url.as_str() {
         "managed" => {
             let settings = managed::Settings::new(&data, &places, &config.redis)?;
@@ -110,11 +125,18 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         }
         _ => None,
     };
-    let address = address(&config, managed.as_deref())?;
+    let direct = address(&config, managed.as_deref())?;
+    // Where experiments may run, all that this daemon says to Redis goes through a proxy of its own; the supervision of the
+    // managed server does not.
+    let (address, network) = match config.chaos.enabled {
+        true => proxied(&direct, &data, &places)?,
+        false => (direct, None),
+    };
     let layout = Arc::new(layout(&config));
     let store = RedisStore::new(address.clone(), Arc::clone(&layout))
         .durable(config.redis.durability, config.redis.durability_timeout);
-    let store = Arc::new(store);
+    let faults = FaultBoard::default();
+    let store = Arc::new(leave_out(&left_out, store, &faults, &journal)?);
     let admin = store.admin();
 
     let shutdown = CancellationToken::new();
@@ -132,12 +154,17 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     let (spool, spool_writer) = open_spool(&config, &data, &journal).await?;
 
     let profiles = Profiles::new(address.client()?, config.redis.timeout);
+    let lookup_weather = LookupWeather::default();
+    let weather = config.chaos.enabled.then(|| lookup_weather.clone());
     let world = World {
         store,
-        lookups: Arc::new(move |hash| profiles.lookup(hash)),
+        lookups: Arc::new(move |hash| match &weather {
+            Some(weather) => weather.around(profiles.lookup(hash)),
+            None => profiles.lookup(hash),
+        }),
         clock: Arc::clone(&clock),
         seed: nonce(),
-        faults: FaultBoard::default(),
+        faults,
         journal: journal.clone(),
     };
     let instance = config
@@ -148,7 +175,16 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     let sources = source_handles(&config, &spool);
     let runtime = Runtime::start(&config, &layout, &world, &instance, sources);
     let handle = runtime.handle().clone();
+    let workers = handle.clone();
+    let inside = Inside::new(chaos::Setup {
+        faults: world.faults.clone(),
+        network,
+        lookups: lookup_weather,
+        server: managed.clone(),
+        is_ours: Arc::new(move |consumer| workers.is_worker(consumer)),
+    });
 
+    let shown = Shown::default();
     let (observer, sampler) = Observer::new(Inputs {
         config: Arc::clone(&config),
         layout: Arc::clone(&layout),
@@ -157,6 +193,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         journal: journal.clone(),
         clock: Arc::clone(&clock),
         instance: instance.clone(),
+        chaos: shown.clone(),
         data: data.path().to_owned(),
     });
     let sampling = CancellationToken::new();
@@ -197,8 +234,38 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     )
     .context("open the plans")?;
     let stop_server = Arc::new(AtomicBool::new(false));
+    let config_hash: Arc<str> = settings::config_hash(&config).into();
+    let server = server_at(&config, managed.as_deref())?;
+    let recover = recover(&chaos_folder, &server, &journal);
+    tasks.spawn(recover());
+    let chaos = guard::Setup {
+        config: Arc::clone(&config),
+        config_hash: Arc::clone(&config_hash),
+        layout: Arc::clone(&layout),
+        handle: handle.clone(),
+        observer: observer.clone(),
+        journal: journal.clone(),
+        audit: audit.clone(),
+        clock: Arc::clone(&clock),
+        inside: Arc::new(inside.clone()),
+        shown,
+        guard: GuardCommand {
+            exe: this.exe.clone(),
+            args: vec!["guard".to_owned()],
+        },
+        daemon: DaemonAt {
+            socket: socket.clone(),
+            ..this
+        },
+        server: server.clone(),
+        recover,
+        timing: Timing::default(),
+        seed: nonce(),
+        experiments: EXPERIMENTS,
+    };
+    let chaos = Keeper::open(&chaos_folder, chaos).context("open the experiments")?;
     let context = Context {
-        config_hash: settings::config_hash(&config).into(),
+        config_hash,
         config: Arc::clone(&config),
         layout: Arc::clone(&layout),
         admin: Arc::clone(&admin),
@@ -208,6 +275,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         journal: journal.clone(),
         audit,
         plans,
+        chaos,
         clock: Arc::clone(&clock),
         faults: world.faults.clone(),
         shutdown: shutdown.clone(),
@@ -215,6 +283,7 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
         test_commands: run.test_commands,
     };
     let plans = context.plans.clone();
+    let chaos = context.chaos.clone();
     let closed = CancellationToken::new();
     let mut door = JoinSet::new();
     door.spawn(doors::serve(bound, context, closed.clone()));
@@ -235,10 +304,16 @@ async fn live(run: Run, loaded: config::Loaded) -> anyhow::Result<u8> {
     tracing::info!(socket = %socket.display(), "pipelined runs");
 
     wait_for_the_end(&shutdown).await?;
+    if config.chaos.enabled {
+        // A drain is not to wait for what an experiment has stopped.
+        inside.clear();
+    }
     // A managed server is left to other daemons that use it, unless an operator wants it down all the same.
     let others = runtime.others().await;
     // A plan under way is stopped first: without workers its entries would count as failed.
     plans.close().await;
+    // So is an experiment: what it has set would hold up the drain.
+    chaos.close().await;
     let drained = tokio::select! {
         drained = take_down(runtime, &stop_sources, &mut intakes, config.daemon.drain) => drained,
         () = second_signal() => {
@@ -294,6 +369,111 @@ fn address(config: &Config, managed: Option<&Managed>) -> anyhow::Result<Address
         redis.timeout,
         redis.tls_ca.as_deref(),
     )?)
+}
+
+/// What `--test-without` names.
+fn precautions(names: &[String]) -> Result<Vec<Precaution>, String> {
+    let known = |name: &String| {
+        Precaution::named(name).ok_or_else(|| {
+            let all = Precaution::ALL.iter().chain(Precaution::ON_REDIS);
+            let all: Vec<_> = all.map(|one| one.name()).collect();
+            format!(
+                "--test-without \"{name}\": there is only {}",
+                all.join(", ")
+            )
+        })
+    };
+    names.iter().map(known).collect()
+}
+
+/// Does without these; without any it changes nothing.
+fn leave_out(
+    precautions: &[Precaution],
+    store: RedisStore,
+    faults: &FaultBoard,
+    journal: &Journal,
+) -> anyhow::Result<RedisStore> {
+    if precautions.is_empty() {
+        return Ok(store);
+    }
+    for precaution in precautions {
+        faults.leave_out(*precaution);
+    }
+    let names: Vec<_> = precautions.iter().map(|one| one.name()).collect();
+    let text = format!(
+        "this daemon does without {}, for a test: do not trust its results",
+        names.join(", ")
+    );
+    journal.tell(Level::Warning, "precaution.left_out", None, text);
+    let left_out = LeftOut {
+        fence: !faults.takes(Precaution::Fence),
+        atomic: !faults.takes(Precaution::Atomic),
+    };
+    match left_out == LeftOut::default() {
+        true => Ok(store),
+        false => Ok(store.leaving_out(left_out)?),
+    }
+}
+
+/// The same server behind the proxy of experiments; without one, and direct, where nothing can stand between.
+fn proxied(
+    direct: &Address,
+    data: &DataDir,
+    places: &pipectl_shared::places::Env,
+) -> anyhow::Result<(Address, Option<Arc<Proxy>>)> {
+    let socket = datadir::socket_in(&data.folder("proxy")?, "redis", places)?;
+    let started = chaos::between(direct, &socket, nonce())
+        .with_context(|| format!("start the proxy of experiments on {}", socket.display()))?;
+    Ok(match started {
+        Some((address, proxy)) => (address, Some(Arc::new(proxy))),
+        None => (direct.clone(), None),
+    })
+}
+
+/// The server itself, for what looks at it from outside.
+fn server_at(config: &Config, managed: Option<&Managed>) -> anyhow::Result<ServerAt> {
+    let redis = &config.redis;
+    let url = match managed {
+        Some(managed) => format!("redis+unix://{}", managed.socket_path().display()),
+        None => redis.url.clone(),
+    };
+    let password = redis
+        .password
+        .as_ref()
+        .filter(|_| managed.is_none())
+        .map(settings::resolve_secret)
+        .transpose()?;
+    Ok(ServerAt {
+        url,
+        username: redis.username.clone().filter(|_| managed.is_none()),
+        password,
+        tls_ca: redis.tls_ca.clone(),
+        timeout_ms: u64::try_from(redis.timeout.as_millis()).unwrap_or(u64::MAX),
+        managed: managed.is_some(),
+    })
+}
+
+/// Takes back what an experiment left on the server whose guard died.
+fn recover(folder: &std::path::Path, server: &ServerAt, journal: &Journal) -> guard::Recover {
+    let (folder, server, journal) = (folder.to_owned(), server.clone(), journal.clone());
+    Arc::new(move || {
+        let (folder, server, journal) = (folder.clone(), server.clone(), journal.clone());
+        Box::pin(async move {
+            guard::before(&folder, &journal);
+            guard::after(&folder, &server, &journal).await;
+        })
+    })
+}
+
+/// This process as it was started, found before an upgrade can move its file away.
+fn this_process() -> anyhow::Result<DaemonAt> {
+    Ok(DaemonAt {
+        pid: std::process::id(),
+        socket: std::path::PathBuf::new(),
+        exe: std::env::current_exe().context("find the daemon's own file")?,
+        args: std::env::args().skip(1).collect(),
+        folder: std::env::current_dir().context("find the working folder")?,
+    })
 }
 
 /// Looks at the server before anything is asked of it. A refusal that a person must mend ends the start; a server that is

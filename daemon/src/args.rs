@@ -24,6 +24,9 @@ pub enum Command {
     Check(Report),
     /// Print the resolved configuration with the origin of each value.
     Explain(Report),
+    /// Guard one experiment; the daemon starts it.
+    #[command(hide = true)]
+    Guard,
 }
 
 /// Where the configuration comes from.
@@ -52,6 +55,9 @@ pub struct Run {
     /// Accept the test-only commands that park workers.
     #[arg(long, hide = true)]
     pub test_commands: bool,
+    /// Do without this precaution, to see whether it is missed; may be repeated.
+    #[arg(long, hide = true, value_name = "NAME", requires = "test_commands")]
+    pub test_without: Vec<String>,
 }
 
 /// `pipelined check` and `explain`.

@@ -19,6 +19,7 @@ pub mod logging;
 pub mod lookup;
 pub mod observe;
 pub mod operators;
+pub mod params;
 pub mod plans;
 pub mod record;
 pub mod runtime;

@@ -7,6 +7,7 @@ use clap::Parser as _;
 use pipelined::app;
 use pipelined::args::{Cli, Command, Config, Output};
 use pipelined::clock::System;
+use pipelined::guard;
 use pipelined::settings::{self, Asked, Format};
 
 fn main() -> ExitCode {
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let env = settings::environment();
     let written = match cli.command {
         Command::Run(run) => return ExitCode::from(app::main(run, &env)),
+        Command::Guard => return ExitCode::from(guard::process::main()),
         Command::Check(report) => settings::check(
             &asked(report.config),
             &env,

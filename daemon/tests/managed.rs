@@ -451,6 +451,41 @@ async fn a_killed_server_that_was_adopted_is_restarted_too() {
 }
 
 #[tokio::test]
+async fn a_killed_server_that_is_held_stays_down_until_the_hold_ends_or_is_released() {
+    let place = Place::new();
+    let managed = Arc::new(place.start().await);
+    let shutdown = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let (watched, end) = (Arc::clone(&managed), shutdown.clone());
+    tasks.spawn(async move { watched.watch(end).await });
+    let is_up = async || try_connect(managed.socket_path()).await.is_ok();
+    managed.hold(Duration::from_secs(600));
+    assert!(is_up().await, "the one that lives lives on");
+    place.signal(Signal::KILL);
+    until("it is down", async || !is_up().await).await;
+    // Without the hold it would be up at once.
+    sleep(Duration::from_millis(500)).await;
+    assert!(!is_up().await, "it is held");
+    managed.release();
+    until("it is up again", is_up).await;
+
+    managed.hold(Duration::from_millis(700));
+    let held = Instant::now();
+    place.signal(Signal::KILL);
+    until("it is down again", async || !is_up().await).await;
+    until("the hold has ended by itself", is_up).await;
+    assert!(held.elapsed() >= Duration::from_millis(700));
+
+    managed.hold(Duration::from_secs(600));
+    place.signal(Signal::KILL);
+    until("it is down for the third time", async || !is_up().await).await;
+    shutdown.cancel();
+    timeout(DEADLINE, tasks.join_next())
+        .await
+        .expect("a hold does not keep the daemon");
+}
+
+#[tokio::test]
 async fn a_server_that_nobody_can_reach_any_more_is_restarted() {
     let place = Place::new();
     let managed = place.start().await;

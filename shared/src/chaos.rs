@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::snapshot::Ledger;
+use crate::ledger::Ledger;
 use crate::spec::Spec;
 
 /// One experiment of the catalogue, as `chaos.list` tells it.

@@ -7,6 +7,7 @@ pub mod chaos;
 pub mod config;
 pub mod expression;
 pub mod histogram;
+pub mod ledger;
 pub mod lines;
 pub mod places;
 pub mod plan;

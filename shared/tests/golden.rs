@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::PathBuf;
 
+use pipectl_shared::chaos;
 use pipectl_shared::plan::{Action, PlanParams, Selection};
 use pipectl_shared::rpc::*;
 use pipectl_shared::spec::{Param, ParamKind, Risk, Scope, Spec};
@@ -147,6 +148,7 @@ fn every_kind_of_frame_has_its_golden_file() {
     reading(&mut golden);
     acting(&mut golden);
     ingest(&mut golden);
+    experiments(&mut golden);
     let files = std::fs::read_dir(folder()).unwrap();
     let files: BTreeSet<String> = files
         .map(|file| file.unwrap().file_name().into_string().unwrap())
@@ -349,4 +351,268 @@ fn ingest(golden: &mut Golden) {
         settled: true,
     };
     golden.check("ingest_closed", &closed);
+}
+
+fn experiment() -> Spec {
+    let param = |name: &str, kind, default: &str| Param {
+        name: name.to_owned(),
+        summary: format!("The {name}."),
+        kind,
+        default: Some(default.to_owned()),
+    };
+    Spec {
+        name: "net.latency".to_owned(),
+        summary: "Delays what goes between the daemon and Redis.".to_owned(),
+        params: vec![
+            param(
+                "delay",
+                ParamKind::Span {
+                    min_ms: 1,
+                    max_ms: 2_000,
+                },
+                "100ms",
+            ),
+            param("share", ParamKind::Share { min: 1, max: 100 }, "30%"),
+        ],
+        scope: Scope::Daemon,
+        risk: Risk::Medium,
+        role: Role::Viewer,
+    }
+}
+
+fn running() -> chaos::Running {
+    chaos::Running {
+        id: "20220101T000000-1".to_owned(),
+        experiment: "net.latency".to_owned(),
+        phase: chaos::Phase::During,
+        started_ms: 1_640_995_200_000,
+        injected_ms: Some(1_640_995_207_000),
+        reverted_ms: None,
+        until_ms: Some(1_640_995_237_000),
+        targets: vec!["30% of connections to Redis".to_owned()],
+        by: "ada".to_owned(),
+    }
+}
+
+fn run() -> chaos::Run {
+    let params = json!({"delay": "100ms", "share": 30});
+    let quantiles = chaos::Quantiles {
+        n: 120,
+        p50: Some(3.5),
+        p95: Some(8.0),
+        p99: None,
+        max: Some(12.0),
+    };
+    chaos::Run {
+        id: "20220101T000000-1".to_owned(),
+        experiment: "net.latency".to_owned(),
+        claim: "Slower answers of Redis cost time and no events.".to_owned(),
+        params: params.as_object().cloned().unwrap(),
+        targets: running().targets,
+        seed: 42,
+        rate: 200,
+        started_ms: 1_640_995_200_000,
+        ended_ms: 1_640_995_290_000,
+        injected_t_ms: Some(7_000),
+        reverted_t_ms: Some(37_000),
+        verdict: chaos::Verdict::Deviated,
+        why: "recovered 9.1 s after the fault, 5 s are tolerated".to_owned(),
+        hypothesis: vec![chaos::Check {
+            name: "lost".to_owned(),
+            tolerance: "= 0".to_owned(),
+            before: None,
+            during: None,
+            after: Some("0".to_owned()),
+            held: Some(true),
+        }],
+        measurements: chaos::Measurements {
+            detect_ms: Some(412.0),
+            detected_by: Some("stage.slow".to_owned()),
+            recover_ms: Some(9_100.0),
+            availability: Some(0.999),
+            probes_good: 899,
+            probes: 900,
+            unavailable_ms: 100.0,
+            freshness_worst_ms: Some(2_300.0),
+            lost: Some(0),
+            duplicated: Some(0),
+            peak_lag: Some(1_200),
+            faults_injected: 7,
+            acknowledged: 17_000,
+            latency_ms: [("before".to_owned(), quantiles)].into(),
+            ..chaos::Measurements::default()
+        },
+        ledger_before: Some(pipectl_shared::snapshot::Ledger::default()),
+        ledger_after: None,
+        timeline: vec![mark()],
+        reverted: vec![chaos::Reverted {
+            what: "faults in the daemon".to_owned(),
+            ok: true,
+            found: "none is set".to_owned(),
+        }],
+        judged_by: vec!["the run's own ledger".to_owned()],
+        compared: Some(chaos::Compared {
+            id: "20211231T000000-7".to_owned(),
+            recover_ms: Some(2_000.0),
+            availability: Some(1.0),
+            worse: vec!["recovery 2.0 s -> 9.1 s".to_owned()],
+        }),
+        by: "ada".to_owned(),
+        versions: [("pipelined".to_owned(), "0.1.0".to_owned())].into(),
+        config_hash: "0123456789abcdef".to_owned(),
+        folder: "/var/lib/pipelined/chaos/20220101T000000-1".to_owned(),
+    }
+}
+
+fn mark() -> chaos::Mark {
+    chaos::Mark {
+        seq: 3,
+        t_ms: 7_000,
+        kind: "fault".to_owned(),
+        text: "100 ms on 30% of connections".to_owned(),
+    }
+}
+
+/// The words of `chaos.*`, questions and answers.
+fn experiments(golden: &mut Golden) {
+    let id = || Some("20220101T000000-1".to_owned());
+    let reason = || Some("drill of the first quarter".to_owned());
+    golden.check(
+        "chaos_run_params",
+        &chaos::RunParams {
+            name: "net.latency".to_owned(),
+            params: run().params,
+            lasts: Some("30s".to_owned()),
+            rate: Some(200),
+            seed: Some(42),
+            dry_run: true,
+            reason: reason(),
+        },
+    );
+    golden.check(
+        "chaos_get_params",
+        &chaos::GetParams {
+            id: id(),
+            after_mark: 3,
+            after_t_ms: 7_000,
+        },
+    );
+    golden.check("chaos_stop_params", &chaos::StopParams { reason: reason() });
+    golden.check(
+        "chaos_lever_params",
+        &chaos::LeverParams {
+            pull: true,
+            reason: reason(),
+        },
+    );
+    golden.check(
+        "chaos_history_params",
+        &chaos::HistoryParams {
+            name: Some("net.latency".to_owned()),
+            limit: Some(20),
+            before: id(),
+        },
+    );
+    golden.check(
+        "chaos_report_params",
+        &chaos::ReportParams {
+            id: id(),
+            form: chaos::Form::Junit,
+        },
+    );
+    experiments_told(golden);
+}
+
+fn experiments_told(golden: &mut Golden) {
+    let summary = chaos::Summary {
+        id: "20220101T000000-1".to_owned(),
+        experiment: "net.latency".to_owned(),
+        started_ms: 1_640_995_200_000,
+        ended_ms: Some(1_640_995_290_000),
+        seed: 42,
+        verdict: Some(chaos::Verdict::Deviated),
+        why: run().why,
+        by: "ada".to_owned(),
+        recover_ms: Some(9_100.0),
+        availability: Some(0.999),
+        lost: Some(0),
+        duplicated: None,
+    };
+    let catalogue = chaos::Catalogue {
+        enabled: true,
+        rows: vec![chaos::Experiment {
+            spec: experiment(),
+            claim: run().claim,
+            copy_only: false,
+            refused: Some("another experiment runs".to_owned()),
+            last: Some(summary),
+        }],
+        lever: chaos::Lever {
+            pulled: true,
+            by: Some("ada".to_owned()),
+            reason: Some("the sale".to_owned()),
+            since_ms: Some(1_640_995_100_000),
+        },
+        running: Some(running()),
+        schedule: Some(chaos::Scheduled {
+            at_ms: 1_640_998_800_000,
+            name: "worker.kill".to_owned(),
+            seed: 7,
+        }),
+    };
+    golden.check("chaos_catalogue", &catalogue);
+    golden.check(
+        "chaos_started",
+        &chaos::Started {
+            id: "20220101T000000-1".to_owned(),
+            seed: 42,
+        },
+    );
+    golden.check(
+        "chaos_preview",
+        &chaos::Preview {
+            experiment: "net.latency".to_owned(),
+            claim: run().claim,
+            params: run().params,
+            targets: running().targets,
+            steps: vec!["0 s: 100 ms on 30% of connections".to_owned()],
+            reverts: vec!["the network is as before".to_owned()],
+            hypothesis: vec![("lost".to_owned(), "= 0".to_owned())],
+            stop_when: vec!["availability over 10 s < 50%".to_owned()],
+            for_ms: 30_000,
+            about_ms: 60_000,
+            rate: 200,
+            seed: 42,
+            refused: None,
+        },
+    );
+    golden.check(
+        "chaos_progress",
+        &chaos::Progress {
+            running: running(),
+            seed: 42,
+            verdict: Some(chaos::Verdict::Deviated),
+            why: run().why,
+            marks: vec![mark()],
+            slots: vec![chaos::Slot {
+                t_ms: 8_000,
+                phase: chaos::Phase::During,
+                in_per_s: 200.0,
+                out_per_s: Some(190.0),
+                lag: Some(10),
+                p99_ms: None,
+                fresh_ms: Some(812.0),
+                good: 9,
+                probes: 10,
+            }],
+            run: Some(Box::new(run())),
+        },
+    );
+    golden.check(
+        "chaos_report",
+        &chaos::Report {
+            id: "20220101T000000-1".to_owned(),
+            text: "# net.latency: deviated\n".to_owned(),
+        },
+    );
 }

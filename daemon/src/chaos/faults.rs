@@ -1,14 +1,19 @@
-//! The fault board: parks a worker at a named point until it is released. Exists for the stalled-worker tests and for
-//! chaos experiments; costs one relaxed load per batch when nothing is set.
+//! The fault board: stops a worker at a named point until it is released, or has it killed there. Exists for the
+//! stalled-worker tests and for chaos experiments; costs one relaxed load per batch when nothing is set.
+//!
+//! A worker cannot end its own task from within, so who is to be killed waits at its point for ever, and the stage's
+//! supervisor, which hears of it here, aborts it and starts it again when the board lets it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// Where a worker can be parked.
+/// Where a worker can be met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Point {
@@ -20,25 +25,44 @@ pub enum Point {
     AfterCommit,
 }
 
-/// Something that a worker does to be on the safe side, and that can be left out to see whether a test notices.
+/// Something that the product does to be on the safe side, and that can be left out to see whether a test or an
+/// experiment notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precaution {
     /// Owned stages: later records of a key wait behind a parked one.
     ParksBehind,
     /// Shared stages: its own pending entries come first at every start.
     BacklogFirst,
+    /// On Redis: a commit has an effect only where it takes the entry, so that a late one changes nothing.
+    Fence,
+    /// On Redis: effects and acknowledgement of a shared stage are one step.
+    Atomic,
 }
 
 impl Precaution {
-    /// Every precaution.
+    /// Those that workers take whatever the store; the simulation leaves them out one by one.
     pub const ALL: &[Self] = &[Self::ParksBehind, Self::BacklogFirst];
+    /// Those that the store on Redis takes.
+    pub const ON_REDIS: &[Self] = &[Self::Fence, Self::Atomic];
 
     /// Its name on a command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::ParksBehind => "parks_behind",
             Self::BacklogFirst => "backlog_first",
+            Self::Fence => "fence",
+            Self::Atomic => "atomic",
         }
+    }
+
+    /// The one with this name; `None` = there is none.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = Self::ALL.iter().chain(Self::ON_REDIS);
+        all.copied().find(|one| one.name() == name)
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
     }
 }
 
@@ -48,84 +72,355 @@ pub struct FaultBoard(Arc<Board>);
 
 #[derive(Default)]
 struct Board {
+    /// Whether `state` holds anything.
     any: AtomicBool,
-    parked: Mutex<BTreeMap<(String, Point), Arc<Notify>>>,
-    left_out: Mutex<Option<Precaution>>,
+    state: Mutex<State>,
+    /// Told when somebody is to be killed, and when somebody may be started again earlier than was said.
+    changed: Notify,
+    left_out: AtomicU8,
+    kills: AtomicU64,
+    parks: AtomicU64,
+    /// Grows with each order to empty the caches of lookups.
+    flushes: AtomicU64,
+    flushed: AtomicU64,
+}
+
+/// Bound: a few entries for each worker.
+#[derive(Default)]
+struct State {
+    set: BTreeMap<(String, Point), Fault>,
+    /// Who was killed and may not be started before.
+    down: BTreeMap<String, Instant>,
+}
+
+/// What waits for a worker at a point.
+#[derive(Default)]
+struct Fault {
+    /// Told when it is taken back or has become another.
+    changed: Arc<Notify>,
+    /// Killed and not just stopped; down for so long.
+    kill: Option<Duration>,
+    /// Whether the worker stands there.
+    is_reached: bool,
 }
 
 impl FaultBoard {
     /// From now on the worker with this consumer name stops at `point` until [`FaultBoard::release`].
     pub fn park(&self, consumer: &str, point: Point) {
-        let mut parked = self.0.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        parked.entry((consumer.to_owned(), point)).or_default();
+        let mut state = self.state();
+        state.set.entry((consumer.to_owned(), point)).or_default();
         self.0.any.store(true, Ordering::Relaxed);
     }
 
-    /// Lets the worker go on, wherever it is parked. Returns how many points were set.
+    /// The worker with this consumer name is killed when it next comes to `point`, or at once where it is parked there,
+    /// and may be started again after `down`.
+    pub fn kill(&self, consumer: &str, point: Point, down: Duration) {
+        let mut state = self.state();
+        let fault = state.set.entry((consumer.to_owned(), point)).or_default();
+        fault.kill = Some(down);
+        fault.changed.notify_waiters();
+        self.0.any.store(true, Ordering::Relaxed);
+        drop(state);
+        // For who stands there already.
+        self.0.changed.notify_waiters();
+    }
+
+    /// Lets the worker go on, wherever it is parked; it is not killed any more. Returns how many points were set.
     pub fn release(&self, consumer: &str) -> usize {
-        let mut parked = self.0.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = parked.len();
-        parked.retain(|(name, _), notify| {
+        let mut state = self.state();
+        let before = state.set.len();
+        state.set.retain(|(name, _), fault| {
             if name == consumer {
-                notify.notify_waiters();
+                fault.changed.notify_waiters();
                 return false;
             }
             true
         });
-        self.0.any.store(!parked.is_empty(), Ordering::Relaxed);
-        before - parked.len()
+        let n = before - state.set.len();
+        self.note_whether_any(&state);
+        n
     }
 
-    /// From now on workers do without this; only a test of the tests wants that.
+    /// Takes everything back: who is parked goes on, who was killed may be started again. What was left out stays so.
+    pub fn clear(&self) {
+        let mut state = self.state();
+        for fault in std::mem::take(&mut state.set).values() {
+            fault.changed.notify_waiters();
+        }
+        state.down.clear();
+        self.note_whether_any(&state);
+        drop(state);
+        self.0.changed.notify_waiters();
+    }
+
+    /// From now on it is done without this; only a test wants that.
     pub fn leave_out(&self, precaution: Precaution) {
-        let mut left_out = self
-            .0
+        self.0
             .left_out
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *left_out = Some(precaution);
+            .fetch_or(precaution.bit(), Ordering::Relaxed);
     }
 
-    /// Whether workers take this precaution; they do.
+    /// Whether this precaution is taken; it is.
     pub fn takes(&self, precaution: Precaution) -> bool {
-        let left_out = self
-            .0
-            .left_out
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *left_out != Some(precaution)
+        self.0.left_out.load(Ordering::Relaxed) & precaution.bit() == 0
     }
 
     /// Whether `consumer` is to stop at `point`.
     pub fn is_set(&self, consumer: &str, point: Point) -> bool {
-        if !self.0.any.load(Ordering::Relaxed) {
+        if !self.is_any() {
             return false;
         }
-        let parked = self.0.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        parked.contains_key(&(consumer.to_owned(), point))
+        let state = self.state();
+        state.set.contains_key(&(consumer.to_owned(), point))
     }
 
-    /// Returns at once unless `consumer` is to stop at `point`; then when it is released. Cancel-safe.
+    /// Returns at once unless `consumer` is to stop at `point`; then when it is released, and never when it is to be
+    /// killed. Cancel-safe.
     pub async fn pass(&self, consumer: &str, point: Point) {
-        if !self.0.any.load(Ordering::Relaxed) {
+        if !self.is_any() {
             return;
         }
+        let key = (consumer.to_owned(), point);
         loop {
-            let notify = {
-                let parked = self.0.parked.lock().unwrap_or_else(PoisonError::into_inner);
-                match parked.get(&(consumer.to_owned(), point)) {
-                    Some(notify) => Arc::clone(notify),
-                    None => return,
-                }
+            let changed = match self.state().set.get(&key) {
+                Some(fault) => Arc::clone(&fault.changed),
+                None => return,
             };
-            let released = notify.notified();
-            tokio::pin!(released);
-            released.as_mut().enable();
-            // Between the look at the board and `enable` it may have been released: look again.
-            if !self.is_set(consumer, point) {
+            let told = changed.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            // Between the look at the board and `enable` it may have been released or killed: look again.
+            if !self.reach(&key) {
                 return;
             }
-            released.await;
+            told.await;
         }
+    }
+
+    /// The worker stands at its point. Returns whether anything is set there.
+    fn reach(&self, key: &(String, Point)) -> bool {
+        let mut state = self.state();
+        let Some(fault) = state.set.get_mut(key) else {
+            return false;
+        };
+        let is_first = !std::mem::replace(&mut fault.is_reached, true);
+        let is_doomed = fault.kill.is_some();
+        drop(state);
+        if is_doomed {
+            self.0.changed.notify_waiters();
+        } else if is_first {
+            self.0.parks.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Those of the workers `is_mine` that stand at a point to be killed there. Who takes them aborts each at once: they
+    /// count as killed and are off the board, but for the time before which they may not be started again.
+    pub fn doomed(&self, is_mine: impl Fn(&str) -> bool) -> Vec<String> {
+        if !self.is_any() {
+            return Vec::new();
+        }
+        let mut state = self.state();
+        let is_taken = |(name, _): &(String, Point), fault: &Fault| {
+            fault.is_reached && fault.kill.is_some() && is_mine(name)
+        };
+        let mut names = Vec::new();
+        let mut downs = Vec::new();
+        state.set.retain(|key, fault| {
+            if !is_taken(key, fault) {
+                return true;
+            }
+            names.push(key.0.clone());
+            if let Some(down) = fault.kill.filter(|down| !down.is_zero()) {
+                downs.push((key.0.clone(), Instant::now() + down));
+            }
+            false
+        });
+        state.down.extend(downs);
+        self.note_whether_any(&state);
+        self.0
+            .kills
+            .fetch_add(names.len() as u64, Ordering::Relaxed);
+        names
+    }
+
+    /// Before which time this worker may not be started; `None` = it may.
+    pub fn down_until(&self, consumer: &str) -> Option<Instant> {
+        if !self.is_any() {
+            return None;
+        }
+        let mut state = self.state();
+        let until = state.down.get(consumer).copied()?;
+        if until <= Instant::now() {
+            state.down.remove(consumer);
+            self.note_whether_any(&state);
+            return None;
+        }
+        Some(until)
+    }
+
+    /// Returns when there may be somebody in [`FaultBoard::doomed`], or [`FaultBoard::down_until`] may have become less.
+    /// What happened before the first poll is not told: make it, poll it once or `enable` it, then look, then wait.
+    pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.0.changed.notified()
+    }
+
+    /// Every stage empties the caches of its lookups before its next lookup.
+    pub fn flush_caches(&self) {
+        self.0.flushes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Number of the last order to empty caches.
+    pub fn flushes(&self) -> u64 {
+        self.0.flushes.load(Ordering::Relaxed)
+    }
+
+    /// A cache that held something was emptied.
+    pub fn count_flushed(&self) {
+        self.0.flushed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What really happened since the last [`FaultBoard::begin`]: workers killed, workers that stood parked at their
+    /// point, caches emptied.
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (get(&self.0.kills), get(&self.0.parks), get(&self.0.flushed))
+    }
+
+    /// Counts from zero.
+    pub fn begin(&self) {
+        for counter in [&self.0.kills, &self.0.parks, &self.0.flushed] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn is_any(&self) -> bool {
+        self.0.any.load(Ordering::Relaxed)
+    }
+
+    fn note_whether_any(&self, state: &State) {
+        let any = !state.set.is_empty() || !state.down.is_empty();
+        self.0.any.store(any, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::JoinSet;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(1);
+
+    /// A worker that comes to `point` and tells whether it came past.
+    fn worker(board: &FaultBoard, tasks: &mut JoinSet<bool>, point: Point) {
+        let board = board.clone();
+        tasks.spawn(async move {
+            board.pass("w", point).await;
+            true
+        });
+    }
+
+    async fn settle() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_to_be_killed_waits_at_its_point_and_is_named_once_to_its_own_stage() {
+        let board = FaultBoard::default();
+        let mut tasks = JoinSet::new();
+        board.kill("w", Point::BeforeCommit, SOON);
+        worker(&board, &mut tasks, Point::AfterRead);
+        assert!(tasks.join_next().await.unwrap().unwrap(), "another point");
+        assert_eq!(board.doomed(|_| true), [""; 0], "it is not there yet");
+        let heard = board.changed();
+        tokio::pin!(heard);
+        heard.as_mut().enable();
+        worker(&board, &mut tasks, Point::BeforeCommit);
+        timeout(SOON, heard).await.expect("it is told");
+        assert_eq!(board.doomed(|name| name == "x"), [""; 0], "not its stage");
+        assert_eq!(board.doomed(|name| name == "w"), ["w"]);
+        assert_eq!(board.doomed(|_| true), [""; 0], "once");
+        assert_eq!(board.counts(), (1, 0, 0));
+        assert!(timeout(SOON * 60, tasks.join_next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_killed_stays_down_for_its_time_or_until_all_is_taken_back() {
+        let board = FaultBoard::default();
+        let mut tasks = JoinSet::new();
+        for (down, wait, expected) in [
+            (Duration::ZERO, Duration::ZERO, false),
+            (SOON, SOON / 2, true),
+            (SOON, SOON, false),
+        ] {
+            board.kill("w", Point::AfterRead, down);
+            worker(&board, &mut tasks, Point::AfterRead);
+            settle().await;
+            assert_eq!(board.doomed(|_| true), ["w"]);
+            tokio::time::sleep(wait).await;
+            assert_eq!(
+                board.down_until("w").is_some(),
+                expected,
+                "{down:?} {wait:?}"
+            );
+            assert_eq!(board.down_until("x"), None);
+        }
+        board.kill("w", Point::AfterRead, SOON * 60);
+        worker(&board, &mut tasks, Point::AfterRead);
+        settle().await;
+        assert_eq!(board.doomed(|_| true), ["w"]);
+        assert!(board.down_until("w").is_some());
+        let heard = board.changed();
+        tokio::pin!(heard);
+        heard.as_mut().enable();
+        board.clear();
+        timeout(SOON, heard).await.expect("its stage is told");
+        assert_eq!(board.down_until("w"), None);
+        assert!(!board.is_any(), "nothing is left on the board");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_parked_worker_can_be_killed_where_it_stands_and_all_go_on_when_it_is_taken_back() {
+        let board = FaultBoard::default();
+        let mut tasks = JoinSet::new();
+        board.park("w", Point::AfterCommit);
+        worker(&board, &mut tasks, Point::AfterCommit);
+        settle().await;
+        assert_eq!(board.doomed(|_| true), [""; 0], "parked only");
+        board.kill("w", Point::AfterCommit, Duration::ZERO);
+        settle().await;
+        board.clear();
+        let passed = timeout(SOON, tasks.join_next()).await.expect("it goes on");
+        assert!(passed.unwrap().unwrap());
+        board.park("w", Point::AfterCommit);
+        worker(&board, &mut tasks, Point::AfterCommit);
+        settle().await;
+        board.kill("w", Point::AfterCommit, Duration::ZERO);
+        settle().await;
+        assert_eq!(board.doomed(|_| true), ["w"]);
+        assert_eq!(board.counts(), (1, 2, 0));
+        board.begin();
+        assert_eq!(board.counts(), (0, 0, 0));
+    }
+
+    #[test]
+    fn every_precaution_is_taken_until_it_is_left_out_and_has_a_name_of_its_own() {
+        let board = FaultBoard::default();
+        let all: Vec<_> = Precaution::ALL.iter().chain(Precaution::ON_REDIS).collect();
+        for (n, one) in all.iter().enumerate() {
+            assert_eq!(Precaution::named(one.name()), Some(**one));
+            assert!(all[n..].iter().all(|one| board.takes(**one)));
+            board.leave_out(**one);
+            assert!(all[..=n].iter().all(|one| !board.takes(**one)));
+        }
+        assert_eq!(Precaution::named("nothing"), None);
     }
 }

@@ -1,30 +1,36 @@
 //! A proxy on a Unix socket, in front of a server, with the faults of a network: it delays, holds back, cuts into slices,
 //! limits, breaks connections and loses replies. Without a fault bytes are passed on as they are, and at once.
 //!
-//! The tests and `scripts/fire` use it, and chaos experiments do.
+//! Which connections have the faults, and the jitter of each, follow from a seed and the connection's number. The tests and
+//! `scripts/fire` use it, and chaos experiments do.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+
+use crate::store::redis::Endpoint;
 
 /// Pieces under way in one direction of one connection. Full = nothing more is read from the sender, as in a network
 /// whose windows are full.
 const PIECES: usize = 256;
 /// Bytes of a piece at most.
 const PIECE: usize = 64 * 1024;
+/// A server that does not take a connection within this will not: whoever asked has long given up.
+const CONNECT: Duration = Duration::from_secs(10);
+/// After a connection that could not be accepted (no file descriptors are left), before the next.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// What the network does. The default does nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -47,39 +53,69 @@ pub struct Faults {
 /// Running as long as it is not dropped; dropping it breaks all its connections.
 pub struct Proxy {
     socket: PathBuf,
-    faults: watch::Sender<Faults>,
-    /// Its number changes when all connections are to break.
-    breaks: watch::Sender<u64>,
+    weather: watch::Sender<Weather>,
+    breaks: watch::Sender<Break>,
     loses: Arc<AtomicBool>,
+    counts: Arc<Counts>,
     _tasks: JoinSet<()>,
 }
 
+/// The faults, and which connections have them.
+#[derive(Debug, Clone)]
+struct Weather {
+    faults: Faults,
+    share: f64,
+    seed: u64,
+}
+
+/// Connections that are to break.
+#[derive(Debug, Clone, Copy, Default)]
+struct Break {
+    /// Changes each time.
+    n: u64,
+    share: f64,
+    seed: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    pieces: AtomicU64,
+    broken: AtomicU64,
+}
+
 impl Proxy {
-    /// Listens on `socket` in front of `target`. `seed` is that of the jitter.
+    /// Listens on `socket` in front of `target`. `seed` decides what is random.
     ///
     /// # Errors
     /// When it cannot listen there.
-    pub fn start(socket: &Path, target: &Path, seed: u64) -> io::Result<Self> {
+    pub fn start(socket: &Path, target: impl Into<Endpoint>, seed: u64) -> io::Result<Self> {
         let listener = UnixListener::bind(socket)?;
-        let faults = watch::Sender::new(Faults::default());
-        let breaks = watch::Sender::new(0);
+        let weather = watch::Sender::new(Weather {
+            faults: Faults::default(),
+            share: 1.0,
+            seed,
+        });
+        let breaks = watch::Sender::new(Break::default());
         let loses = Arc::new(AtomicBool::new(false));
+        let counts = Arc::new(Counts::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(
             listener,
             Line {
-                target: target.to_owned(),
-                faults: faults.subscribe(),
+                n: 0,
+                target: Arc::new(target.into()),
+                weather: weather.subscribe(),
                 breaks: breaks.subscribe(),
                 loses: Arc::clone(&loses),
+                counts: Arc::clone(&counts),
             },
-            SmallRng::seed_from_u64(seed),
         ));
         Ok(Self {
             socket: socket.to_owned(),
-            faults,
+            weather,
             breaks,
             loses,
+            counts,
             _tasks: tasks,
         })
     }
@@ -89,14 +125,35 @@ impl Proxy {
         &self.socket
     }
 
-    /// From now on, on connections that are open too.
+    /// From now on, on connections that are open too: on every one.
     pub fn set(&self, faults: Faults) {
-        self.faults.send_replace(faults);
+        self.set_share(faults, 1.0);
+    }
+
+    /// The same for about this share of connections, 0 to 1: each has drawn once, so a greater share has those of a
+    /// smaller one in it.
+    pub fn set_share(&self, faults: Faults, share: f64) {
+        self.weather.send_modify(|weather| {
+            weather.faults = faults;
+            weather.share = share;
+        });
     }
 
     /// Breaks every connection; new ones are taken.
     pub fn break_all(&self) {
-        self.breaks.send_modify(|n| *n += 1);
+        self.break_share(1.0);
+    }
+
+    /// Breaks about this share of connections, 0 to 1, drawn anew each time; new ones are taken.
+    pub fn break_share(&self, share: f64) {
+        let seed = self.weather.borrow().seed;
+        self.breaks.send_modify(|last| {
+            *last = Break {
+                n: last.n + 1,
+                share,
+                seed,
+            };
+        });
     }
 
     /// The reply to the next script is lost: the script runs, and the connection breaks before the answer arrives. The
@@ -104,15 +161,33 @@ impl Proxy {
     pub fn lose_next_reply(&self) {
         self.loses.store(true, Ordering::SeqCst);
     }
+
+    /// Draws anew with this seed, on connections that are open too, and counts from zero.
+    pub fn begin(&self, seed: u64) {
+        self.weather.send_modify(|weather| weather.seed = seed);
+        self.counts.pieces.store(0, Ordering::Relaxed);
+        self.counts.broken.store(0, Ordering::Relaxed);
+    }
+
+    /// Pieces of traffic that were delayed, held, sliced or slowed, each once, and connections that were broken.
+    pub fn counts(&self) -> (u64, u64) {
+        (
+            self.counts.pieces.load(Ordering::Relaxed),
+            self.counts.broken.load(Ordering::Relaxed),
+        )
+    }
 }
 
 /// What every connection needs.
 #[derive(Clone)]
 struct Line {
-    target: PathBuf,
-    faults: watch::Receiver<Faults>,
-    breaks: watch::Receiver<u64>,
+    /// Number of the connection.
+    n: u64,
+    target: Arc<Endpoint>,
+    weather: watch::Receiver<Weather>,
+    breaks: watch::Receiver<Break>,
     loses: Arc<AtomicBool>,
+    counts: Arc<Counts>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,44 +196,179 @@ enum Way {
     Replies,
 }
 
-async fn accept(listener: UnixListener, line: Line, mut random: SmallRng) {
+/// A stream of randomness of its own for each seed, connection and use.
+fn random(seed: u64, connection: u64, what: u64) -> SmallRng {
+    // Odd constants spread numbers that lie close together (Knuth's multiplicative hashing with 2^64 / phi).
+    let mixed = connection
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        .wrapping_add(what.wrapping_mul(0xD1B5_4A32_D192_ED03));
+    SmallRng::seed_from_u64(seed ^ mixed)
+}
+
+/// Uses of [`random`]; breaks come after them.
+const LOT: u64 = 0;
+const REQUESTS: u64 = 1;
+const REPLIES: u64 = 2;
+const BREAKS: u64 = 3;
+
+impl Line {
+    /// Whether the connection is among a share. All = all: a lot is below 1.
+    fn is_drawn(&self, seed: u64, what: u64, share: f64) -> bool {
+        random(seed, self.n, what).random::<f64>() < share
+    }
+
+    /// Returns when the connection is to break.
+    async fn broken(&mut self) {
+        while self.breaks.changed().await.is_ok() {
+            let now = *self.breaks.borrow_and_update();
+            if self.is_drawn(now.seed, BREAKS + now.n, now.share) {
+                self.counts.broken.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+}
+
+async fn accept(listener: UnixListener, mut line: Line) {
+    // Bound: connections of one daemon or test, which bounds its own.
     let mut connections = JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
-        let random = SmallRng::from_rng(&mut random);
-        connections.spawn(relay(client, line.clone(), random));
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                line.n += 1;
+                connections.spawn(relay(client, line.clone()));
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
         while connections.try_join_next().is_some() {}
     }
 }
 
-/// One connection, until either side closes, it is broken, or a reply is lost.
-async fn relay(client: UnixStream, mut line: Line, mut random: SmallRng) {
+/// The two halves of a connection to the server.
+type Halves = (
+    Box<dyn AsyncRead + Send + Unpin>,
+    Box<dyn AsyncWrite + Send + Unpin>,
+);
+
+async fn connect(target: &Endpoint) -> io::Result<Halves> {
+    let opening = async {
+        Ok::<Halves, io::Error>(match target {
+            Endpoint::Unix(path) => {
+                let (from, to) = UnixStream::connect(path).await?.into_split();
+                (Box::new(from), Box::new(to))
+            }
+            Endpoint::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                let (from, to) = stream.into_split();
+                (Box::new(from), Box::new(to))
+            }
+        })
+    };
+    timeout(CONNECT, opening)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// One connection, until either side closes, it is broken, or a reply is lost. Where the server does not take it, the
+/// client's is closed.
+async fn relay(client: UnixStream, mut line: Line) {
     line.breaks.mark_unchanged();
-    let Ok(server) = UnixStream::connect(&line.target).await else {
+    let Ok((from_server, to_server)) = connect(&line.target).await else {
         return;
     };
     let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
     let is_doomed = AtomicBool::new(false);
-    let other = SmallRng::from_rng(&mut random);
     let (requests, replies) = (line.clone(), line.clone());
     tokio::select! {
-        () = pump(Way::Requests, from_client, to_server, requests, &is_doomed, random) => {}
-        () = pump(Way::Replies, from_server, to_client, replies, &is_doomed, other) => {}
-        _ = line.breaks.changed() => {}
+        () = pump(Way::Requests, from_client, to_server, requests, &is_doomed) => {}
+        () = pump(Way::Replies, from_server, to_client, replies, &is_doomed) => {}
+        () = line.broken() => {}
+    }
+}
+
+/// The weather as one direction of one connection has it.
+struct Sky {
+    line: Line,
+    way: Way,
+    /// Of this seed is all that follows.
+    seed: u64,
+    random: SmallRng,
+    lot: f64,
+}
+
+impl Sky {
+    fn new(line: Line, way: Way) -> Self {
+        let seed = line.weather.borrow().seed;
+        let mut sky = Self {
+            line,
+            way,
+            seed,
+            random: SmallRng::seed_from_u64(seed),
+            lot: 0.0,
+        };
+        sky.draw(seed);
+        sky
+    }
+
+    fn draw(&mut self, seed: u64) {
+        let way = match self.way {
+            Way::Requests => REQUESTS,
+            Way::Replies => REPLIES,
+        };
+        self.seed = seed;
+        self.random = random(seed, self.line.n, way);
+        self.lot = random(seed, self.line.n, LOT).random();
+    }
+
+    /// The faults as of now; `None` = none for this connection.
+    fn faults(&mut self) -> Option<Faults> {
+        let weather = self.line.weather.borrow().clone();
+        if weather.seed != self.seed {
+            self.draw(weather.seed);
+        }
+        (weather.faults != Faults::default() && self.lot < weather.share).then_some(weather.faults)
+    }
+
+    /// Returns when nothing holds this direction back, and whether anything did.
+    async fn open(&mut self) -> bool {
+        let mut was_held = false;
+        loop {
+            // Marked as seen before the look, so that a change in between is not missed.
+            self.line.weather.mark_unchanged();
+            let is_held = self.faults().is_some_and(|faults| match self.way {
+                Way::Requests => faults.holds_requests,
+                Way::Replies => faults.holds_replies,
+            });
+            if !is_held {
+                return was_held;
+            }
+            if !was_held {
+                was_held = true;
+                self.line.counts.pieces.fetch_add(1, Ordering::Relaxed);
+            }
+            if self.line.weather.changed().await.is_err() {
+                // The proxy ends, and this with it.
+                return was_held;
+            }
+        }
     }
 }
 
 /// One direction: what is read gets the instant when it is due, and is written then.
 async fn pump(
     way: Way,
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
     line: Line,
     is_doomed: &AtomicBool,
-    mut random: SmallRng,
 ) {
-    let (sender, mut pieces) = mpsc::channel::<(Instant, Bytes)>(PIECES);
-    let mut faults = line.faults.clone();
+    let (sender, mut pieces) = mpsc::channel::<(Instant, bool, Bytes)>(PIECES);
+    let loses = Arc::clone(&line.loses);
+    let counts = Arc::clone(&line.counts);
+    // The reader draws the delays; the writer looks at holds, slices and rates.
+    let mut ahead = Sky::new(line.clone(), way);
+    let mut sky = Sky::new(line, way);
     let reads = async {
         let mut buffer = vec![0; PIECE];
         loop {
@@ -168,40 +378,41 @@ async fn pump(
                 drop(sender);
                 return;
             }
-            if way == Way::Requests {
+            if way == Way::Requests && loses.load(Ordering::SeqCst) {
                 let is_script = buffer[..n]
                     .windows(4)
                     .any(|word| word.eq_ignore_ascii_case(b"EVAL"));
-                if is_script && line.loses.swap(false, Ordering::SeqCst) {
+                if is_script && loses.swap(false, Ordering::SeqCst) {
                     is_doomed.store(true, Ordering::SeqCst);
                 }
             }
-            let delay = late(&line.faults.borrow(), &mut random);
+            let delay = ahead
+                .faults()
+                .map_or(Duration::ZERO, |faults| late(&faults, &mut ahead.random));
             let piece = Bytes::copy_from_slice(&buffer[..n]);
-            if sender.send((Instant::now() + delay, piece)).await.is_err() {
+            let piece = (Instant::now() + delay, !delay.is_zero(), piece);
+            if sender.send(piece).await.is_err() {
                 return;
             }
         }
     };
     let writes = async {
-        while let Some((due, piece)) = pieces.recv().await {
-            tokio::time::sleep_until(due).await;
-            let is_held = |faults: &Faults| match way {
-                Way::Requests => faults.holds_requests,
-                Way::Replies => faults.holds_replies,
-            };
-            if faults.wait_for(|faults| !is_held(faults)).await.is_err() {
-                return;
+        while let Some((due, is_late, piece)) = pieces.recv().await {
+            if is_late {
+                tokio::time::sleep_until(due).await;
             }
+            let was_held = sky.open().await;
             if way == Way::Replies && is_doomed.load(Ordering::SeqCst) {
                 return;
             }
-            let (slice, per_s) = {
-                let faults = faults.borrow();
-                (faults.slice, faults.bytes_per_s)
-            };
-            let slice = if slice == 0 { piece.len() } else { slice };
-            for part in piece.chunks(slice) {
+            let (slice, per_s) = sky
+                .faults()
+                .map_or((0, 0), |faults| (faults.slice, faults.bytes_per_s));
+            let is_sliced = slice > 0 && slice < piece.len();
+            if !was_held && (is_late || is_sliced || per_s > 0) {
+                counts.pieces.fetch_add(1, Ordering::Relaxed);
+            }
+            for part in piece.chunks(if is_sliced { slice } else { piece.len() }) {
                 if to.write_all(part).await.is_err() {
                     return;
                 }
@@ -228,6 +439,8 @@ fn late(faults: &Faults, random: &mut SmallRng) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout_at;
+
     use super::*;
 
     /// A server that answers each piece with itself.
@@ -311,5 +524,151 @@ mod tests {
         assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
         let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
         assert_eq!(round_trip(&mut stream, b"three").await, b"three");
+    }
+
+    /// So many connections through the proxy, in the order of their numbers.
+    async fn connections(proxy: &Proxy, n: usize) -> Vec<UnixStream> {
+        let mut all = Vec::new();
+        for _ in 0..n {
+            let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
+            assert_eq!(round_trip(&mut stream, b"ping").await, b"ping");
+            all.push(stream);
+        }
+        all
+    }
+
+    /// Which of them do not get an answer.
+    async fn held(all: &mut [UnixStream]) -> Vec<bool> {
+        let mut held = Vec::new();
+        for stream in all.iter_mut() {
+            stream.write_all(b"ping").await.unwrap();
+        }
+        let until = Instant::now() + Duration::from_millis(200);
+        for stream in all {
+            let answer = timeout_at(until, stream.read_exact(&mut [0; 4])).await;
+            held.push(answer.is_err());
+        }
+        held
+    }
+
+    #[tokio::test]
+    async fn a_share_of_connections_is_drawn_by_the_seed_and_a_greater_share_has_the_smaller_in_it()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let (server, _tasks) = echo(folder.path()).await;
+        let holds = Faults {
+            holds_requests: true,
+            ..Faults::default()
+        };
+        let mut runs = Vec::new();
+        for (n, seed) in [7, 7, 8].into_iter().enumerate() {
+            let socket = folder.path().join(format!("proxy-{n}.sock"));
+            let proxy = Proxy::start(&socket, &server, 1).unwrap();
+            let mut all = connections(&proxy, 40).await;
+            assert_eq!(proxy.counts(), (0, 0), "no fault, nothing counted");
+            proxy.begin(seed);
+            proxy.set_share(holds.clone(), 0.0);
+            assert_eq!(held(&mut all).await, [false; 40], "none of them");
+            proxy.set_share(holds.clone(), 0.3);
+            let few = held(&mut all).await;
+            let n_held = few.iter().filter(|held| **held).count();
+            assert!((1..40).contains(&n_held), "{n_held}");
+            assert_eq!(proxy.counts().0, n_held as u64);
+            proxy.set(Faults::default());
+            for (stream, _) in all.iter_mut().zip(&few).filter(|(_, held)| **held) {
+                stream.read_exact(&mut [0; 4]).await.unwrap();
+            }
+            proxy.set_share(holds.clone(), 0.8);
+            let many = held(&mut all).await;
+            assert!(few.iter().zip(&many).all(|(few, many)| *many || !few));
+            assert_ne!(few, many);
+            runs.push(few);
+        }
+        assert_eq!(runs[0], runs[1], "the same seed");
+        assert_ne!(runs[0], runs[2], "another seed");
+    }
+
+    #[tokio::test]
+    async fn a_share_of_connections_breaks_and_another_the_next_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (server, _tasks) = echo(folder.path()).await;
+        let proxy = Proxy::start(&folder.path().join("proxy.sock"), &server, 7).unwrap();
+        let mut all = connections(&proxy, 40).await;
+        let mut n_before = 0;
+        for round in 1..=2 {
+            proxy.break_share(0.5);
+            let mut left = Vec::new();
+            let until = Instant::now() + Duration::from_millis(200);
+            for mut stream in all {
+                let ended = timeout_at(until, stream.read(&mut [0; 1])).await;
+                if ended.is_err() {
+                    left.push(stream);
+                }
+            }
+            let n_broken = proxy.counts().1;
+            assert_eq!(n_broken, 40 - left.len() as u64, "round {round}");
+            assert!(n_broken > n_before && !left.is_empty(), "{n_broken}");
+            n_before = n_broken;
+            all = left;
+        }
+        proxy.begin(7);
+        proxy.break_all();
+        for stream in &mut all {
+            assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        }
+        assert_eq!(proxy.counts(), (0, all.len() as u64));
+    }
+
+    #[tokio::test]
+    async fn it_stands_before_a_port_as_well_and_each_touched_piece_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Endpoint::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (mut from, mut to) = stream.split();
+                tokio::io::copy(&mut from, &mut to).await.unwrap_or(0);
+            }
+        });
+        let proxy = Proxy::start(&folder.path().join("proxy.sock"), target, 7).unwrap();
+        let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
+        assert_eq!(round_trip(&mut stream, b"one").await, b"one");
+        assert_eq!(proxy.counts(), (0, 0));
+        for faults in [
+            Faults {
+                delay: Duration::from_millis(1),
+                slice: 1,
+                ..Faults::default()
+            },
+            Faults {
+                bytes_per_s: 1_000_000,
+                ..Faults::default()
+            },
+            Faults {
+                slice: 2,
+                ..Faults::default()
+            },
+        ] {
+            proxy.begin(7);
+            proxy.set(faults.clone());
+            assert_eq!(round_trip(&mut stream, b"two").await, b"two");
+            assert_eq!(proxy.counts(), (2, 0), "there and back: {faults:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn where_the_server_is_away_connections_end_and_it_goes_on_when_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = folder.path().join("server.sock");
+        let proxy = Proxy::start(&folder.path().join("proxy.sock"), &server, 7).unwrap();
+        let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        let (_, _tasks) = echo(folder.path()).await;
+        let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
+        assert_eq!(round_trip(&mut stream, b"one").await, b"one");
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Audit;
 use crate::chaos::FaultBoard;
 use crate::clock::Clock;
+use crate::guard::Keeper;
 use crate::journal::Journal;
 use crate::observe::Observer;
 use crate::plans::Plans;
@@ -39,6 +40,8 @@ pub struct Context {
     pub audit: Audit,
     /// Plans.
     pub plans: Plans,
+    /// Experiments.
+    pub chaos: Keeper,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// Faults on purpose.

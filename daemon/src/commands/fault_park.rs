@@ -48,12 +48,7 @@ fn run<'a>(context: &'a Context, params: &'a Map<String, Value>, dry_run: bool) 
     Box::pin(async move {
         let text = |name: &str| params.get(name).and_then(Value::as_str).unwrap_or_default();
         let consumer = text("consumer");
-        let is_ours = context
-            .handle
-            .stages
-            .iter()
-            .any(|s| s.workers().iter().any(|w| w.consumer == consumer));
-        if !is_ours {
+        if !context.handle.is_worker(consumer) {
             let message = format!("{} is no worker of this daemon", quote(consumer));
             return Err(Error::new(Code::NotFound, message).hint("see: pipectl consumers ls"));
         }

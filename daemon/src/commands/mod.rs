@@ -1,7 +1,6 @@
 //! Gallery of control commands. `command.rs` is the contract, one file per command, the slice below is the catalogue in
 //! the order users see.
 
-mod check;
 mod command;
 mod consumer_retire;
 mod context;
@@ -13,7 +12,6 @@ mod stage_resume;
 mod stage_scale;
 mod stage_take;
 
-pub use check::check;
 pub use command::{Command, Run};
 pub use context::Context;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pipectl_shared::chaos::{LeverParams, StopParams};
 use pipectl_shared::plan::PlanParams;
 use pipectl_shared::rpc::{
     Code, CommandParams, Error, IngestCloseParams, PlanIdParams, PlanRunParams, Role,
@@ -12,7 +13,8 @@ use serde_json::{Value, json};
 use super::ingest::Ingests;
 use super::methods::{ActCall, Method, parse};
 use super::session::Session;
-use crate::commands::{check, visible};
+use crate::commands::visible;
+use crate::params::check;
 use crate::plans::words::{hint_names, quote};
 
 /// Longest reason of an operator, in bytes.
@@ -28,8 +30,14 @@ pub(super) async fn act(
     call: ActCall,
     params: Value,
 ) -> Result<Value, Error> {
-    if session.role < method.role {
-        let error = refused(session, method.name, method.role);
+    let refusal = if session.role < method.role {
+        Some(refused(session, method.name, method.role))
+    } else if method.chaos && !session.may_chaos {
+        Some(chaos_refused(method.name))
+    } else {
+        None
+    };
+    if let Some(error) = refusal {
         let reason = params
             .get("reason")
             .and_then(Value::as_str)
@@ -83,6 +91,9 @@ pub(super) async fn act(
             result
         }
         ActCall::Command => command(session, params).await,
+        ActCall::ChaosRun | ActCall::ChaosStop | ActCall::ChaosLever => {
+            chaos(session, method.name, call, params).await
+        }
         ActCall::IngestOpen => ingests
             .open(context, parse(params)?)
             .map(|opened| json!(opened)),
@@ -106,6 +117,54 @@ pub(super) async fn act(
             Ok(json!(sums))
         }
     }
+}
+
+/// Experiments; one audit row each, none for a dry run.
+async fn chaos(
+    session: &Arc<Session>,
+    name: &str,
+    call: ActCall,
+    params: Value,
+) -> Result<Value, Error> {
+    let keeper = &session.house.context.chaos;
+    let who = &session.peer.user;
+    let target = match params.get("params") {
+        Some(own) => format!("{} {}", told(&params), told(own)),
+        None => told(&params),
+    };
+    let reason = params.get("reason").and_then(Value::as_str);
+    let reason = reason.map(|text| text[..text.floor_char_boundary(REASON_MAX)].to_owned());
+    let is_dry = call == ActCall::ChaosRun && params.get("dry_run") == Some(&Value::Bool(true));
+    let done = async {
+        check_reason(
+            &params
+                .get("reason")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+        )?;
+        match call {
+            ActCall::ChaosStop => {
+                let StopParams { reason } = parse(params)?;
+                let id = keeper.stop(who, &reason.unwrap_or_default()).await?;
+                Ok(
+                    json!({"id": id, "message": "stopping: everything is taken back, then it is reported"}),
+                )
+            }
+            ActCall::ChaosLever => {
+                let LeverParams { pull, reason } = parse(params)?;
+                Ok(json!(keeper.lever(pull, who, reason).await?))
+            }
+            _ if is_dry => Ok(json!(keeper.preview(parse(params)?).await?)),
+            _ => Ok(json!(keeper.run(parse(params)?, who).await?)),
+        }
+    };
+    let result = done.await;
+    if !is_dry {
+        session
+            .record(name, &target, reason, verdict(&result))
+            .await;
+    }
+    result
 }
 
 /// One command of the gallery; one audit row unless nothing was to be done anyway.
@@ -187,6 +246,14 @@ fn refused(session: &Session, what: &str, needed: Role) -> Error {
         Role::Admin => "root and the daemon's own user may; [control] max_role may lower it",
     };
     Error::new(Code::Refused, message).hint(hint)
+}
+
+fn chaos_refused(what: &str) -> Error {
+    let message =
+        format!("{what} needs the right to run experiments, which this connection has not");
+    Error::new(Code::Refused, message).hint(
+        "admins and members of group pipelined-chaos have it; [control] max_role may take it from admins",
+    )
 }
 
 fn check_reason(reason: &Option<String>) -> Result<(), Error> {

@@ -18,6 +18,8 @@ pub(super) struct Method {
     pub(super) name: &'static str,
     /// The least role; a command of the gallery may ask for more.
     pub(super) role: Role,
+    /// Whether the right to run experiments is needed as well.
+    pub(super) chaos: bool,
     pub(super) call: Call,
 }
 
@@ -53,6 +55,10 @@ pub(super) enum Read {
     Audit,
     LatencySlots,
     Series,
+    ChaosList,
+    ChaosGet,
+    ChaosHistory,
+    ChaosReport,
 }
 
 /// Changes something, in order.
@@ -66,12 +72,16 @@ pub(super) enum ActCall {
     IngestOpen,
     IngestPush,
     IngestClose,
+    ChaosRun,
+    ChaosStop,
+    ChaosLever,
 }
 
 const fn read_as(name: &'static str, call: Read) -> Method {
     Method {
         name,
         role: Role::Viewer,
+        chaos: false,
         call: Call::Read(call),
     }
 }
@@ -80,6 +90,16 @@ const fn act_as(name: &'static str, call: ActCall) -> Method {
     Method {
         name,
         role: Role::Operator,
+        chaos: false,
+        call: Call::Act(call),
+    }
+}
+
+const fn chaos_as(name: &'static str, call: ActCall) -> Method {
+    Method {
+        name,
+        role: Role::Viewer,
+        chaos: true,
         call: Call::Act(call),
     }
 }
@@ -108,6 +128,10 @@ pub(super) static METHODS: &[Method] = &[
     read_as("audit.page", Read::Audit),
     read_as("latency.slots", Read::LatencySlots),
     read_as("history.series", Read::Series),
+    read_as("chaos.list", Read::ChaosList),
+    read_as("chaos.get", Read::ChaosGet),
+    read_as("chaos.history", Read::ChaosHistory),
+    read_as("chaos.report", Read::ChaosReport),
     act_as("plan.create", ActCall::PlanCreate),
     act_as("plan.run", ActCall::PlanRun),
     act_as("plan.cancel", ActCall::PlanCancel),
@@ -116,6 +140,9 @@ pub(super) static METHODS: &[Method] = &[
     act_as("ingest.open", ActCall::IngestOpen),
     act_as("ingest.push", ActCall::IngestPush),
     act_as("ingest.close", ActCall::IngestClose),
+    chaos_as("chaos.run", ActCall::ChaosRun),
+    chaos_as("chaos.stop", ActCall::ChaosStop),
+    chaos_as("chaos.lever", ActCall::ChaosLever),
 ];
 
 /// The method with this name.
@@ -160,9 +187,18 @@ mod tests {
             assert!(names.insert(method.name), "{} twice", method.name);
             let expected = match method.call {
                 Call::Read(_) => Role::Viewer,
+                // Experiments are a right of their own.
+                Call::Act(_) if method.name.starts_with("chaos.") => Role::Viewer,
                 Call::Act(_) => Role::Operator,
             };
             assert_eq!(method.role, expected, "{}", method.name);
+            let is_act = matches!(method.call, Call::Act(_));
+            assert_eq!(
+                method.chaos,
+                is_act && method.name.starts_with("chaos."),
+                "{}",
+                method.name
+            );
         }
     }
 

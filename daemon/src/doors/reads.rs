@@ -129,6 +129,13 @@ async fn read_once(session: &Arc<Session>, call: Read, params: Value) -> Result<
         Read::Audit => audit(context, &parse(params)?).await,
         Read::LatencySlots => latency_slots(context, &parse(params)?),
         Read::Series => series(context, &parse(params)?).await,
+        Read::ChaosList => {
+            let Nothing {} = parse(params)?;
+            Ok(json!(context.chaos.catalogue().await?))
+        }
+        Read::ChaosGet => Ok(json!(context.chaos.get(parse(params)?).await?)),
+        Read::ChaosHistory => Ok(json!(context.chaos.history(parse(params)?).await?)),
+        Read::ChaosReport => Ok(json!(context.chaos.report(parse(params)?).await?)),
         Read::StatsWatch
         | Read::StatsStop
         | Read::EventsWatch

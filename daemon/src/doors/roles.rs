@@ -9,6 +9,8 @@ use pipectl_shared::rpc::{Identity, Role};
 
 /// Group whose members may read.
 pub(super) const GROUP_VIEWERS: &str = "pipelined";
+/// Group whose members may run experiments, if they may come in at all.
+pub(super) const GROUP_CHAOS: &str = "pipelined-chaos";
 /// Group whose members may act.
 pub(super) const GROUP_OPERATORS: &str = "pipelined-ops";
 
@@ -101,6 +103,12 @@ impl Accounts {
         Some(role.min(max))
     }
 
+    /// Whether this peer may run experiments: an admin, or a member of the group for it who may at least look. Acting is
+    /// another right. A configuration that leaves no admin takes it from root and the daemon's own user, too.
+    pub fn may_chaos(&self, uid: u32, gid: u32, role: Role) -> bool {
+        role == Role::Admin || self.is_member(uid, gid, GROUP_CHAOS)
+    }
+
     /// Who the peer is, for the greeting and the audit file.
     pub fn identity(&self, uid: u32, gid: u32, pid: Option<i32>) -> Identity {
         Identity {
@@ -179,6 +187,41 @@ mod tests {
         let accounts = Accounts::parse(PASSWD, GROUP);
         for (desc, uid, gid, max, role) in table {
             assert_eq!(accounts.role(uid, gid, 900, max), role, "{desc}");
+        }
+    }
+
+    #[test]
+    fn experiments_are_a_right_of_their_own() {
+        use Role::{Admin, Operator, Viewer};
+        let group =
+            "pipelined:x:950:ann,bob\npipelined-ops:x:951:bob,cy\npipelined-chaos:x:952:ann,dee\n";
+        let accounts = Accounts::parse(PASSWD, group);
+        let table = [
+            ("root", 0, 0, Admin, Some(true)),
+            ("the daemon's own uid", 900, 900, Admin, Some(true)),
+            ("root where nobody is admin", 0, 0, Operator, Some(false)),
+            ("an operator", 1001, 1001, Admin, Some(false)),
+            ("a viewer in the group", 1000, 1000, Admin, Some(true)),
+            (
+                "the same, with roles lowered",
+                1000,
+                1000,
+                Viewer,
+                Some(true),
+            ),
+            (
+                "the group as the peer's own, and an operator",
+                1001,
+                952,
+                Admin,
+                Some(true),
+            ),
+            ("in the group, and in no other", 1003, 1003, Admin, None),
+        ];
+        for (desc, uid, gid, max, expected) in table {
+            let role = accounts.role(uid, gid, 900, max);
+            let may = role.map(|role| accounts.may_chaos(uid, gid, role));
+            assert_eq!(may, expected, "{desc}");
         }
     }
 

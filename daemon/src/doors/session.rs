@@ -31,6 +31,8 @@ use crate::audit::Act;
 use crate::commands::{Context, visible};
 use crate::experiments::EXPERIMENTS;
 
+/// The right to run experiments, as a greeting names it.
+const CHAOS: &str = "chaos";
 /// Requests of one client that are worked on at once; beyond that it is read no further.
 const IN_FLIGHT: usize = 16;
 /// Bytes of their lines at most: four pushes of an ingest, whose lines are larger than their payload.
@@ -57,11 +59,20 @@ impl House {
     }
 }
 
+/// Who is at the other end, and what it may do.
+pub(super) struct Peer {
+    pub(super) identity: Identity,
+    pub(super) role: Role,
+    /// Whether it may run experiments.
+    pub(super) may_chaos: bool,
+}
+
 /// One connection, as its methods see it.
 pub(super) struct Session {
     pub(super) house: Arc<House>,
     pub(super) peer: Identity,
     pub(super) role: Role,
+    pub(super) may_chaos: bool,
     outbox: Arc<Outbox>,
     /// Readers and watchers; aborted when the session ends.
     tasks: Mutex<JoinSet<()>>,
@@ -104,16 +115,16 @@ enum End {
 /// Serves one client to its end. Not cancel-safe: acts in the lane would be cut off.
 pub(super) async fn run(
     stream: UnixStream,
-    peer: Identity,
-    role: Role,
+    peer: Peer,
     house: Arc<House>,
     closed: CancellationToken,
 ) {
     let (read_half, write_half) = stream.into_split();
     let session = Arc::new(Session {
         house,
-        peer,
-        role,
+        peer: peer.identity,
+        role: peer.role,
+        may_chaos: peer.may_chaos,
         outbox: Arc::new(Outbox::new()),
         tasks: Mutex::default(),
         watches: Mutex::default(),
@@ -183,7 +194,11 @@ impl Session {
                 .iter()
                 .map(|experiment| (experiment.spec)())
                 .collect(),
-            rights: Vec::new(),
+            rights: self
+                .may_chaos
+                .then(|| CHAOS.to_owned())
+                .into_iter()
+                .collect(),
         };
         if let Some(line) = notification("hello", &hello) {
             self.outbox.reply_now(line);

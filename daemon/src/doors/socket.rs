@@ -273,8 +273,11 @@ fn admit(
     let identity = accounts.identity(peer.uid(), peer.gid(), peer.pid());
     sessions.spawn(session::run(
         stream,
-        identity,
-        role,
+        session::Peer {
+            identity,
+            role,
+            may_chaos: accounts.may_chaos(peer.uid(), peer.gid(), role),
+        },
         Arc::clone(house),
         closed.clone(),
     ));

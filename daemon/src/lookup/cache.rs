@@ -156,6 +156,14 @@ impl Cache {
         }
     }
 
+    /// Forgets everything, old values and errors too. Returns whether it held anything. Loads under way are kept when they
+    /// come.
+    pub fn empty(&self) -> bool {
+        let held = self.known.iter().next().is_some();
+        self.known.invalidate_all();
+        held
+    }
+
     /// One answer for each distinct key, with at most one call of the lookup (and one more for each caller that gave up
     /// while we waited for it). Cancel-safe: who waits for our load then loads for itself.
     pub async fn load_many(&self, keys: &[Bytes]) -> HashMap<Bytes, Found> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use pipectl_shared::chaos::Running;
 use pipectl_shared::snapshot::{
     Aggregates, Consumer, Daemon, Group, Owner, Percentiles, Redis, Snapshot, Stage, Status,
     Throughput,
@@ -23,6 +24,8 @@ const N_PRODUCTS: usize = 20;
 const N_TYPES: usize = 50;
 /// Third parties' groups in a Snapshot.
 const N_FOREIGN_GROUPS: usize = 20;
+/// Targets of an experiment in a Snapshot.
+const N_TARGETS: usize = 10;
 /// Events in a Snapshot.
 const N_EVENTS: usize = 20;
 
@@ -80,7 +83,7 @@ fn status(facts: &Facts, verdicts: &[Verdict]) -> Status {
             .map(|(i, verdict)| stage(facts, i, verdict))
             .collect(),
         alerts: facts.alerts.clone(),
-        chaos: None,
+        chaos: facts.chaos.clone().map(experiment),
         daemon: Daemon {
             pid: facts.fixed.pid,
             version: facts.fixed.version.clone(),
@@ -90,6 +93,16 @@ fn status(facts: &Facts, verdicts: &[Verdict]) -> Status {
             history_bytes: facts.history_bytes,
         },
     }
+}
+
+/// The experiment under way, with texts that fit.
+fn experiment(mut running: Running) -> Running {
+    running.by = text::cut(&running.by, text::NAME);
+    running.targets.truncate(N_TARGETS);
+    for target in &mut running.targets {
+        *target = text::cut(target, text::LINE);
+    }
+    running
 }
 
 fn depth(facts: &Facts) -> Option<&Depth> {

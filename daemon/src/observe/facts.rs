@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pipectl_shared::chaos::Running;
 use pipectl_shared::config::{self, Config};
 use pipectl_shared::snapshot::{self, Alert, Event, Latency};
 
@@ -50,6 +51,8 @@ pub(super) struct Facts {
     pub(super) events: Vec<Event>,
     /// Open alerts, worst first.
     pub(super) alerts: Vec<Alert>,
+    /// The experiment under way.
+    pub(super) chaos: Option<Running>,
 }
 
 /// What does not change while the daemon runs.

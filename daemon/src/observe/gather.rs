@@ -225,6 +225,7 @@ impl Gather {
                 .bytes()
                 + slots_bytes,
             events: Vec::new(),
+            chaos: None,
             alerts: Vec::new(),
         };
         (facts, last)

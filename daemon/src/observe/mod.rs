@@ -76,6 +76,7 @@ impl Observer {
             journal,
             clock,
             instance,
+            chaos,
             data,
         } = inputs;
         let fixed = Fixed::new(&config, &layout, instance);
@@ -86,6 +87,7 @@ impl Observer {
                 handle,
                 journal,
                 clock,
+                chaos,
                 data,
             },
         )

@@ -25,6 +25,7 @@ use super::probe::{self, Answers};
 use super::rules::Severity;
 use super::spill::{self, Spill};
 use super::{Shared, build};
+use crate::chaos::Shown;
 use crate::clock::Clock;
 use crate::journal::{Journal, Level};
 use crate::runtime::{Handle, StageMeter};
@@ -61,6 +62,8 @@ pub struct Inputs {
     pub clock: Arc<dyn Clock>,
     /// First part of consumer names.
     pub instance: String,
+    /// The experiment under way.
+    pub chaos: Shown,
     /// The data folder: its file system is watched, and `history/` in it holds old figures.
     pub data: PathBuf,
 }
@@ -71,6 +74,7 @@ pub(super) struct Parts {
     pub(super) handle: Handle,
     pub(super) journal: Journal,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) chaos: Shown,
     pub(super) data: PathBuf,
 }
 
@@ -245,6 +249,7 @@ impl Sampler {
         changes.iter().for_each(|change| self.tell(change));
         facts.alerts = alerts;
         facts.events = self.parts.journal.last(20);
+        facts.chaos = self.parts.chaos.get();
         let snapshot = build::build(&facts);
         self.remember(&history::row(&snapshot, &last_second));
         self.latest.send_replace(Arc::new(snapshot));

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::fixtures::{NOW, consumer, depth, fixed, id, server, worker};
 use super::sampler::Parts;
 use super::{Observer, Sampler};
+use crate::chaos::Shown;
 use crate::clock::Clock;
 use crate::journal::Journal;
 use crate::record::{EntryId, Record};
@@ -234,6 +235,7 @@ impl World {
         };
         let admin = Arc::clone(&fake);
         let parts = Parts {
+            chaos: Shown::default(),
             admin,
             handle,
             journal: journal.clone(),

@@ -254,6 +254,16 @@ impl Handle {
         self.stages.iter().enumerate().find(|(_, s)| s.name == name)
     }
 
+    /// Whether a worker of this daemon that runs has this consumer name.
+    pub fn is_worker(&self, consumer: &str) -> bool {
+        self.stages.iter().any(|stage| {
+            let workers = stage.workers.lock();
+            workers
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains_key(consumer)
+        })
+    }
+
     /// Whether the daemon is draining.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)

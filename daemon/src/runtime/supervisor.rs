@@ -1,7 +1,8 @@
 //! The supervisor: owns every worker, the janitor and the sources; starts, scales, restarts and drains them.
 //!
-//! One task per stage keeps as many workers as are wanted; a worker that panics is started again with back-off. A drain
-//! stops the sources first, then stage after stage, inputs before outputs, so that what is in flight runs to its end.
+//! One task per stage keeps as many workers as are wanted; a worker that panics, or that an experiment has killed, is
+//! started again with back-off. A drain stops the sources first, then stage after stage, inputs before outputs, so that
+//! what is in flight runs to its end.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use pipectl_shared::config::Config;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{Id, JoinSet};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -185,7 +186,7 @@ struct Keeper {
 }
 
 struct Running {
-    task: Id,
+    task: AbortHandle,
     stop: CancellationToken,
 }
 
@@ -198,16 +199,25 @@ impl Keeper {
         let mut clean = true;
         let mut again_at: Option<Instant> = None;
         let mut is_told = false;
+        // Whether one that ended badly has not been started again: what it held is pending still.
+        let mut is_missing = false;
         loop {
+            // Heard from here on, so that nothing is missed between the look and the wait.
+            let ordered = self.world.faults.changed();
+            tokio::pin!(ordered);
+            ordered.as_mut().enable();
+            self.kill_doomed(&running);
+            let mut start_at = again_at;
             if !stop.is_cancelled() && again_at.is_none() {
-                self.fit(*wanted.borrow_and_update(), &mut workers, &mut running);
+                start_at = self.fit(*wanted.borrow_and_update(), &mut workers, &mut running);
+                is_missing = start_at.is_some();
             }
             self.handle.running.store(
                 u32::try_from(running.len()).unwrap_or(u32::MAX),
                 Ordering::Relaxed,
             );
             if stop.is_cancelled() && running.is_empty() {
-                return clean;
+                return clean && !is_missing;
             }
             tokio::select! {
                 biased;
@@ -217,7 +227,7 @@ impl Keeper {
                         Some(Err(error)) => (error.id(), Err(error)),
                         None => continue,
                     };
-                    let Some(n) = running.iter().find(|(_, r)| r.task == id).map(|(n, _)| *n) else { continue };
+                    let Some(n) = running.iter().find(|(_, r)| r.task.id() == id).map(|(n, _)| *n) else { continue };
                     running.remove(&n);
                     let consumer = self.consumer(n);
                     self.handle.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&consumer);
@@ -228,13 +238,15 @@ impl Keeper {
                         }
                         Err(error) => {
                             clean &= !stop.is_cancelled();
+                            is_missing = true;
                             self.world.journal.tell(Level::Error, "worker.failed", Some(&self.handle.name), format!("worker {consumer} failed and is started again: {error}"));
                             again_at = Some(Instant::now() + AFTER_PANIC);
                         }
                     }
                 }
                 changed = wanted.changed(), if !stop.is_cancelled() => if changed.is_err() { stop.cancel(); },
-                () = tokio::time::sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => again_at = None,
+                () = ordered => {}
+                () = tokio::time::sleep_until(start_at.unwrap_or_else(Instant::now)), if start_at.is_some() => again_at = None,
                 // Once, and also where no worker runs: who waits for nothing else would never end.
                 () = stop.cancelled(), if !is_told => {
                     is_told = true;
@@ -246,16 +258,40 @@ impl Keeper {
         }
     }
 
-    /// Starts what is missing, stops what is too much (the highest numbers first).
-    fn fit(&self, wanted: u32, workers: &mut JoinSet<bool>, running: &mut BTreeMap<u32, Running>) {
+    /// Aborts those that an experiment has stopped in order to kill them. Their ends are then like any bad end.
+    fn kill_doomed(&self, running: &BTreeMap<u32, Running>) {
+        let of = |consumer: &str| running.iter().find(|(n, _)| self.consumer(**n) == consumer);
+        for consumer in self.world.faults.doomed(|consumer| of(consumer).is_some()) {
+            if let Some((_, worker)) = of(&consumer) {
+                worker.task.abort();
+            }
+        }
+    }
+
+    /// Starts what is missing, stops what is too much (the highest numbers first). Returns when to look again, where an
+    /// experiment keeps one of them down.
+    fn fit(
+        &self,
+        wanted: u32,
+        workers: &mut JoinSet<bool>,
+        running: &mut BTreeMap<u32, Running>,
+    ) -> Option<Instant> {
+        let mut look_at: Option<Instant> = None;
         for n in 1..=wanted {
-            running.entry(n).or_insert_with(|| self.start(n, workers));
+            if running.contains_key(&n) {
+                continue;
+            }
+            match self.world.faults.down_until(&self.consumer(n)) {
+                None => drop(running.insert(n, self.start(n, workers))),
+                Some(until) => look_at = Some(look_at.map_or(until, |at| at.min(until))),
+            }
         }
         for (n, worker) in running.iter() {
             if *n > wanted {
                 worker.stop.cancel();
             }
         }
+        look_at
     }
 
     fn start(&self, n: u32, workers: &mut JoinSet<bool>) -> Running {
@@ -293,9 +329,9 @@ impl Keeper {
             owned_epoch: 0,
         };
         let task = if self.settings.owned {
-            workers.spawn(worker.run_owned()).id()
+            workers.spawn(worker.run_owned())
         } else {
-            workers.spawn(worker.run()).id()
+            workers.spawn(worker.run())
         };
         Running { task, stop }
     }

@@ -266,6 +266,12 @@ pub trait Writer: Send {
     /// One atomic step. After `Unavailable` it is not known whether it happened: run the same again with `repeated`.
     async fn commit(&mut self, commit: &Commit) -> Result<Committed>;
 
+    /// The second step of a commit that was made two on purpose, to see whether anybody notices; else nothing, because
+    /// [`Writer::commit`] acknowledges.
+    async fn acknowledge(&mut self, _ids: &[EntryId]) -> Result<()> {
+        Ok(())
+    }
+
     /// Heartbeat of long work: resets the idle time of those ids that this consumer still holds; never takes one back.
     /// Returns those it holds.
     async fn keep(&mut self, ids: &[EntryId]) -> Result<Vec<EntryId>>;

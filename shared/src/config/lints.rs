@@ -22,6 +22,7 @@ pub(super) fn check(config: &Config, walked: &Walked, report: &mut Reporter<'_>)
     lint.dedupe(config);
     lint.server(config);
     lint.durability(config);
+    lint.chaos(config);
 }
 
 /// The longest time for which an entry can wait between its tries before it is dead-lettered.
@@ -186,6 +187,29 @@ impl Lint<'_, '_, '_> {
             let what =
                 "`redis.append_fsync` has no effect: redis.durability = \"aof\" makes it always";
             self.report.warning(*place, what, Some("leave it out"));
+        }
+    }
+
+    fn chaos(&mut self, config: &Config) {
+        let schedule = &config.chaos.schedule;
+        if schedule.every.is_zero() {
+            return;
+        }
+        let name = |key: &str| format!("chaos.schedule.{key}");
+        if !config.chaos.enabled {
+            let place = self.place(&[name("every")], None);
+            let what = "`chaos.schedule.every` has no effect: experiments are off";
+            let hint = "set chaos.enabled = true, or leave it out";
+            self.report.warning(place, what, Some(hint));
+        }
+        if schedule.from_hour >= schedule.to_hour {
+            let place = self.place(&[name("to_hour"), name("from_hour")], None);
+            let what = format!(
+                "no experiment would ever start: chaos.schedule.from_hour ({}) is not before to_hour ({})",
+                schedule.from_hour, schedule.to_hour
+            );
+            let hint = "give hours of one day in UTC, such as 9 and 17";
+            self.report.fault(place, &what, Some(hint));
         }
     }
 

@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::roles::Accounts;
 use super::socket::{bind, serve};
-use crate::chaos::FaultBoard;
+use crate::chaos::{FaultBoard, Shown};
 use crate::commands::Context;
+use crate::guard::Keeper;
 use crate::observe::{Inputs, Observer};
 use crate::plans::testkit::{Bench, config};
 
@@ -62,6 +63,7 @@ impl Door {
             journal: setup.journal.clone(),
             clock: Arc::clone(&setup.clock),
             instance: "a".to_owned(),
+            chaos: Shown::default(),
             data: bench.dir.path().to_owned(),
         });
         let limit = config.ingest.spool.unwrap_or(0);
@@ -74,8 +76,14 @@ impl Door {
             setup.journal.clone(),
         )
         .unwrap();
+        let guard = crate::guard::testkit::script(bench.dir.path(), "exit 0");
+        let (keeper, _) = crate::guard::testkit::setup(&bench, &config, &observer, guard);
+        let folder = bench.dir.path().join("chaos");
+        std::fs::create_dir(&folder).unwrap();
+        let chaos = Keeper::open(&folder, keeper).unwrap();
         let context = Context {
             config,
+            chaos,
             config_hash: "0123456789abcdef".into(),
             layout: setup.layout,
             admin: setup.admin,

@@ -32,6 +32,12 @@ impl Worker {
         };
         let (commit, done) = self.commit(lane, commit, random).await?;
         self.pass(Point::AfterCommit).await;
+        if !self.world.faults.takes(Precaution::Atomic) {
+            let settled = commit.entries.iter();
+            let settled = settled.filter(|settle| !matches!(settle.outcome, Outcome::Retry { .. }));
+            let ids: Vec<EntryId> = settled.map(|settle| settle.id).collect();
+            lane.writer.acknowledge(&ids).await?;
+        }
         Ok(self.account(&commit, &done, origins, waiting, timing))
     }
 

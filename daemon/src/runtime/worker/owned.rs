@@ -76,6 +76,22 @@ pub(super) struct Own {
     told: Option<Instant>,
 }
 
+/// Tells that the stage is owned here, until the end of owning, also where that is a panic or an abort.
+struct OwnedHere(Arc<StageHandle>);
+
+impl OwnedHere {
+    fn tell(handle: &Arc<StageHandle>) -> Self {
+        handle.owned_here.send_replace(true);
+        Self(Arc::clone(handle))
+    }
+}
+
+impl Drop for OwnedHere {
+    fn drop(&mut self) {
+        self.0.owned_here.send_replace(false);
+    }
+}
+
 /// One outcome on its way into a commit.
 pub(super) struct Settled {
     pub(super) settle: Settle,
@@ -139,9 +155,9 @@ impl Worker {
             Ok(own) => own,
             Err(over) => return over,
         };
-        self.handle.owned_here.send_replace(true);
+        let here = OwnedHere::tell(&self.handle);
         let Err(over) = self.serve_owned(&mut own, random, attempt).await;
-        self.handle.owned_here.send_replace(false);
+        drop(here);
         *left_nothing = own.parking.is_empty();
         if matches!(over, Over::Stop | Over::Asked(_)) {
             // So that who stands by need not wait. Where the store is away the lease runs out.

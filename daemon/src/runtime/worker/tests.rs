@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pipectl_shared::config::{self, Config};
 
-use crate::chaos::FaultBoard;
+use crate::chaos::{FaultBoard, Point};
 use crate::clock::Manual;
 use crate::journal::Journal;
 use crate::lookup::{Fixed, Lookup};
@@ -189,6 +189,26 @@ async fn what_memory_answers_goes_on_while_the_lookup_is_away() {
     let ids = bench.add(&["new", "known", "known"]).await;
     bench.until("they go on", |l, _| l.applied == 3).await;
     assert_eq!(bench.tries().await, BTreeMap::from([(ids[0], 0)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn caches_are_emptied_before_the_next_lookup_after_the_order_and_count_where_they_held_something()
+ {
+    let bench = Bench::start().await;
+    bench.world.faults.flush_caches();
+    bench.add(&["u1", "u2"]).await;
+    bench.until("they are known", |l, _| l.applied == 2).await;
+    assert_eq!(bench.world.faults.counts().2, 0, "nothing was there");
+    bench.add(&["u1", "u2"]).await;
+    bench.until("from memory", |l, _| l.applied == 4).await;
+    let n_calls = bench.lookup.calls().len();
+    bench.world.faults.flush_caches();
+    for n in 0..2 {
+        bench.add(&["u1"]).await;
+        bench.until("it goes on", |l, _| l.applied == 5 + n).await;
+    }
+    assert_eq!(bench.lookup.calls().len(), n_calls + 1, "looked up once");
+    assert_eq!(bench.world.faults.counts().2, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -385,4 +405,67 @@ async fn a_claim_of_many_does_not_pass_the_head_of_a_key_that_fails_again() {
         BTreeMap::from([(ids[0], 2), (ids[1], 0)]),
         "the second of the key waits behind the first"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_killed_at_a_point_stays_away_for_its_time_and_nothing_is_lost_or_counts_twice()
+ {
+    let down = Duration::from_secs(30);
+    for delivery in ["shared", "owned"] {
+        for point in [Point::AfterRead, Point::BeforeCommit, Point::AfterCommit] {
+            let what = format!("{delivery} {point:?}");
+            let bench = Bench::start_with(&[&format!("stage.enrich.delivery={delivery}")]).await;
+            bench.until("it runs", |_, w| w.state == "reading").await;
+            bench.world.faults.kill("a-enrich-1", point, down);
+            bench.add(&["u1", "u2", "u3"]).await;
+            let killed = |_: &Ledger, _: &WorkerView| bench.world.faults.counts().0 == 1;
+            bench.until("it is killed", killed).await;
+            let since = tokio::time::Instant::now();
+            let runtime = bench.runtime.as_ref().expect("it runs");
+            let stage = Arc::clone(&runtime.handle().stages[0]);
+            tokio::time::sleep(down / 2).await;
+            assert_eq!(stage.n_running(), 0, "{what}");
+            assert!(!*stage.owned_here.borrow(), "{what}");
+            bench.until("it works again", |l, _| l.applied == 3).await;
+            let is_after = point == Point::AfterCommit;
+            assert!(is_after || since.elapsed() >= down, "{what}");
+            bench.until("it is back", |_, w| w.state == "reading").await;
+            bench.add(&["u1", "u2"]).await;
+            bench.until("it goes on", |l, _| l.applied == 5).await;
+            let ledger = bench.ledger().await;
+            let zero = (
+                ledger.pending,
+                ledger.dead,
+                ledger.lost,
+                ledger.unaccounted(),
+            );
+            assert_eq!(zero, (0, 0, 0, 0), "{what}: {ledger:?}");
+            let total = bench.admin.aggregates(1).await.expect("aggregates").total;
+            assert_eq!(total, 5, "{what}");
+            assert_eq!(bench.told("worker.failed"), 1, "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_killed_is_started_again_when_all_is_taken_back_and_a_drain_before_is_not_clean() {
+    for is_cleared in [true, false] {
+        let mut bench = Bench::start().await;
+        bench.until("it runs", |_, w| w.state == "reading").await;
+        let (faults, point) = (bench.world.faults.clone(), Point::BeforeCommit);
+        faults.kill("a-enrich-1", point, LONG * 10);
+        bench.add(&["u1"]).await;
+        bench
+            .until("it is killed", |_, _| faults.counts().0 == 1)
+            .await;
+        tokio::time::sleep(LONG).await;
+        assert_eq!(bench.ledger().await.applied, 0);
+        if is_cleared {
+            faults.clear();
+            bench.until("it is back", |l, _| l.applied == 1).await;
+        }
+        let runtime = bench.runtime.take().expect("it runs");
+        let drained = runtime.drain(LONG).await;
+        assert_eq!(drained == Drained::Clean, is_cleared);
+    }
 }

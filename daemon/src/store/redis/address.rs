@@ -1,6 +1,6 @@
 //! Where the server is and how to reach it, resolved once from the configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,32 @@ pub(super) enum Transport {
         port: u16,
         config: Arc<rustls::ClientConfig>,
     },
+}
+
+/// A place that takes connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// A port.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Number.
+        port: u16,
+    },
+}
+
+impl From<&Path> for Endpoint {
+    fn from(path: &Path) -> Self {
+        Self::Unix(path.to_owned())
+    }
+}
+
+impl From<&PathBuf> for Endpoint {
+    fn from(path: &PathBuf) -> Self {
+        Self::Unix(path.clone())
+    }
 }
 
 /// User and password, already resolved.
@@ -119,6 +145,29 @@ impl Address {
             timeout,
             tls_ca: pem,
         })
+    }
+
+    /// Where the server takes connections, for who stands between it and us; `None` with TLS, where nobody can.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match &self.transport {
+            Transport::Unix(path) => Some(Endpoint::Unix(path.clone())),
+            Transport::Tcp { host, port } => Some(Endpoint::Tcp {
+                host: host.clone(),
+                port: *port,
+            }),
+            Transport::Tls { .. } => None,
+        }
+    }
+
+    /// The same server with the same login, reached through who listens on this Unix socket; to people it is shown as it
+    /// was.
+    #[must_use]
+    pub fn through(&self, socket: &Path) -> Self {
+        Self {
+            transport: Transport::Unix(socket.to_owned()),
+            tls_ca: None,
+            ..self.clone()
+        }
     }
 
     /// Without user and password.

@@ -231,6 +231,7 @@ impl RedisAdmin {
                     keys: keys.clone(),
                     consumer: "operator".to_owned(),
                     connection,
+                    commits: None,
                 };
                 let result = run_commit(&mut lane, &commit, discard).await;
                 let done = self.give_back(lane.connection, result)?;

@@ -10,8 +10,9 @@ use super::connection::Connection;
 use super::encode::{encode, parse_retry};
 use super::keyed;
 use super::keys::Keys;
+use super::left_out::Commits;
 use super::resp::{BATCH_MAX, Cursor, REPLY_MAX, Reply};
-use super::scripts::{self, Script};
+use super::scripts::{self, Form};
 use crate::record::{EntryId, Fields, Record};
 use crate::store::{
     Batch, Code, Commit, Committed, Delivered, Layout, OwnedCommit, Reader, Result, StageLayout,
@@ -28,6 +29,8 @@ pub(super) struct Lane {
     pub(super) keys: Keys,
     pub(super) consumer: String,
     pub(super) connection: Connection,
+    /// Commits without a guard; tests only.
+    pub(super) commits: Option<Arc<Commits>>,
 }
 
 pub(super) struct RedisReader(pub(super) Lane);
@@ -277,6 +280,23 @@ impl Writer for RedisWriter {
         run_commit(&mut self.0, commit, false).await
     }
 
+    async fn acknowledge(&mut self, ids: &[EntryId]) -> Result<()> {
+        let lane = &mut self.0;
+        if lane.commits.is_none() || ids.is_empty() {
+            return Ok(());
+        }
+        lane.connection
+            .out
+            .start(3 + ids.len())
+            .arg("XACK")
+            .arg(&lane.keys.stream)
+            .arg(&lane.stage.group);
+        for id in ids {
+            lane.connection.out.arg(id.to_string());
+        }
+        lane.connection.call(Duration::ZERO).await.map(drop)
+    }
+
     async fn keep(&mut self, ids: &[EntryId]) -> Result<Vec<EntryId>> {
         let lane = &mut self.0;
         let mut args = vec![lane.stage.group.clone(), lane.consumer.clone()];
@@ -364,7 +384,7 @@ pub(super) async fn run_commit(
     if commit.entries.is_empty() {
         return Ok(Committed::default());
     }
-    let (reply, forwards) = try_commit(lane, commit, discard, None, &scripts::COMMIT).await;
+    let (reply, forwards) = try_commit(lane, commit, discard, None, Form::Plain).await;
     let result = reply.and_then(|reply| codes_of(reply, commit.entries.len()));
     match result {
         Err(StoreError::OutOfMemory(_)) if !forwards => {
@@ -375,8 +395,7 @@ pub(super) async fn run_commit(
                     entries: piece.to_vec(),
                     repeated: commit.repeated,
                 };
-                let (reply, _) =
-                    try_commit(lane, &piece, discard, None, &scripts::COMMIT_ALLOW_OOM).await;
+                let (reply, _) = try_commit(lane, &piece, discard, None, Form::AllowOom).await;
                 let done = codes_of(reply?, piece.entries.len())?;
                 all.exceptions.extend(
                     done.exceptions
@@ -396,7 +415,7 @@ pub(super) async fn try_commit(
     commit: &Commit,
     discard: bool,
     owned: Option<&OwnedCommit>,
-    script: &Script,
+    form: Form,
 ) -> (Result<Reply>, bool) {
     let mut encoded = encode(commit, &lane.stage, lane.layout.dedupe.is_some(), discard);
     let forwards = encoded.forwards;
@@ -434,6 +453,13 @@ pub(super) async fn try_commit(
         ]);
         args.extend(owned.state.as_ref().map(|s| Bytes::from(keyed::block(s))));
     }
+    let left_out = lane.commits.clone();
+    let script = match (form, &left_out) {
+        (Form::Plain, None) => &*scripts::COMMIT,
+        (Form::AllowOom, None) => &*scripts::COMMIT_ALLOW_OOM,
+        (Form::Plain, Some(commits)) => &commits.plain,
+        (Form::AllowOom, Some(commits)) => &commits.allow_oom,
+    };
     let reply = script
         .run(&mut lane.connection, &lane.keys.commit(), &args)
         .await;

@@ -13,7 +13,9 @@ mod info;
 mod keyed;
 mod keys;
 mod lane;
+mod left_out;
 pub mod managed;
+mod outside;
 mod owner;
 pub mod preflight;
 mod resp;
@@ -29,12 +31,15 @@ use pipectl_shared::config::Durability;
 /// The redis crate's client, for rooms that may not name the crate.
 pub use ::redis::Client;
 
-pub use address::{Address, Login};
+pub use address::{Address, Endpoint, Login};
+pub use left_out::LeftOut;
+pub use outside::{Answer, Outside};
 
 use self::admin::RedisAdmin;
 use self::connection::Connection;
 use self::keys::Keys;
 use self::lane::{Lane, RedisReader, RedisWriter};
+use self::left_out::Commits;
 use self::owner::{RedisFollower, RedisOwner};
 use self::survival::Survival;
 use super::{Admin, Layout, Owner, Reader, Result, Store, StoreError, Writer};
@@ -46,6 +51,7 @@ pub struct RedisStore {
     address: Address,
     layout: Arc<Layout>,
     admin: Arc<RedisAdmin>,
+    commits: Option<Arc<Commits>>,
 }
 
 impl RedisStore {
@@ -56,7 +62,19 @@ impl RedisStore {
             address,
             layout,
             admin,
+            commits: None,
         }
+    }
+
+    /// Workers commit without these guards from now on; only a test of the tests wants that.
+    ///
+    /// # Errors
+    /// `Bug` when a guard is not where it was.
+    pub fn leaving_out(self, left_out: LeftOut) -> Result<Self> {
+        Ok(Self {
+            commits: Some(Arc::new(Commits::without(left_out)?)),
+            ..self
+        })
     }
 
     /// Doors answer only when events have survived this, or refuse after `limit`. At first: `memory`.
@@ -87,6 +105,7 @@ impl RedisStore {
             keys,
             consumer: consumer.to_owned(),
             connection,
+            commits: self.commits.clone(),
         })
     }
 }

@@ -13,7 +13,7 @@ use super::lane::{
     Lane, SMALL, bad, codes, delivered, entries_of, fields_of, id_of, reply_max, try_commit,
 };
 use super::resp::Reply;
-use super::scripts;
+use super::scripts::{self, Form};
 use crate::record::{EntryId, Record};
 use crate::store::{
     Acquired, Batch, Cell, Commit, Committed, Delivered, DueTimers, Fired, Firing, Lease,
@@ -80,12 +80,8 @@ async fn fetch(lane: &mut Lane, ids: &[EntryId]) -> Result<Batch> {
 }
 
 /// One run of the commit script.
-async fn run(
-    lane: &mut Lane,
-    commit: &OwnedCommit,
-    script: &scripts::Script,
-) -> (Result<OwnedDone>, bool) {
-    let (reply, forwards) = try_commit(lane, &commit.commit, false, Some(commit), script).await;
+async fn run(lane: &mut Lane, commit: &OwnedCommit, form: Form) -> (Result<OwnedDone>, bool) {
+    let (reply, forwards) = try_commit(lane, &commit.commit, false, Some(commit), form).await;
     (reply.and_then(|reply| done(reply, commit)), forwards)
 }
 
@@ -170,13 +166,13 @@ impl Owner for RedisOwner {
                 foreign: false,
             });
         }
-        let (result, forwards) = run(&mut self.0, commit, &scripts::COMMIT).await;
+        let (result, forwards) = run(&mut self.0, commit, Form::Plain).await;
         if forwards || !matches!(result, Err(StoreError::OutOfMemory(_))) {
             return result;
         }
         if commit.state.is_some() {
             // Its state is that of the whole.
-            return run(&mut self.0, commit, &scripts::COMMIT_ALLOW_OOM).await.0;
+            return run(&mut self.0, commit, Form::AllowOom).await.0;
         }
         // In small pieces, each from where the one before it ended. What an error leaves half done is found by the
         // position: the same commit answers `Moved`.
@@ -197,10 +193,7 @@ impl Owner for RedisOwner {
                 state: None,
                 ttl: commit.ttl,
             };
-            match run(&mut self.0, &piece, &scripts::COMMIT_ALLOW_OOM)
-                .await
-                .0?
-            {
+            match run(&mut self.0, &piece, Form::AllowOom).await.0? {
                 OwnedDone::Done { committed, foreign } => {
                     is_foreign |= foreign;
                     let exceptions = committed.exceptions.into_iter();

@@ -14,7 +14,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    fn new(flags: &str, body: &str) -> Self {
+    pub(super) fn new(flags: &str, body: &str) -> Self {
         let head = if flags.is_empty() {
             "#!lua".to_owned()
         } else {
@@ -70,6 +70,18 @@ impl Script {
             connection.out.arg(arg);
         }
     }
+}
+
+/// What the commit scripts do.
+pub(super) const COMMIT_BODY: &str = include_str!("scripts/commit.lua");
+
+/// Which of the two commit scripts.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    /// [`COMMIT`].
+    Plain,
+    /// [`COMMIT_ALLOW_OOM`].
+    AllowOom,
 }
 
 macro_rules! script {

@@ -18,6 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pipectl_shared::{config as shared_config, places};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -119,6 +120,8 @@ pub struct Managed {
     process: tokio::sync::Mutex<Process>,
     // Ends `watch`, so that it does not restart what is being stopped.
     ending: CancellationToken,
+    // Until when a server that died is not started again.
+    held: watch::Sender<Option<Instant>>,
 }
 
 impl Managed {
@@ -141,6 +144,7 @@ impl Managed {
             run_id: Mutex::new(run_id),
             process: tokio::sync::Mutex::new(Process::Other),
             ending: CancellationToken::new(),
+            held: watch::Sender::new(None),
         };
         if running.is_some() {
             managed.adopt().await;
@@ -176,6 +180,32 @@ impl Managed {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// From now on, for so long, a server that dies is not started again; the one that lives lives on. Ends by itself.
+    pub fn hold(&self, time: Duration) {
+        self.held.send_replace(Some(Instant::now() + time));
+    }
+
+    /// Ends [`Managed::hold`].
+    pub fn release(&self) {
+        self.held.send_replace(None);
+    }
+
+    /// Returns when nobody holds it any more.
+    async fn unheld(&self) {
+        let mut held = self.held.subscribe();
+        loop {
+            let Some(until) = *held.borrow_and_update() else {
+                return;
+            };
+            tokio::select! {
+                biased;
+                // The sender lives as long as this value.
+                _ = held.changed() => {}
+                () = tokio::time::sleep_until(until) => return,
+            }
+        }
     }
 
     /// Its pid; `None` while it is down.
@@ -266,6 +296,7 @@ impl Managed {
         let mut told = String::new();
         loop {
             tokio::time::sleep(waits.next()).await;
+            self.unheld().await;
             match launch::launch(self, process).await {
                 Ok(_) => {
                     let text = format!(

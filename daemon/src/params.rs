@@ -1,4 +1,4 @@
-//! Checks parameters against a `Spec`, all faults at once, so that no command checks for itself.
+//! Checks parameters against a `Spec`, all faults at once, so that no command and no experiment checks for itself.
 
 use std::time::Duration;
 
