@@ -44,7 +44,7 @@ pub(super) const SCREEN: Screen = Screen {
 };
 
 const COLUMNS: &[Column] = &[
-    Column::text("RUN", 3, 17, 24),
+    Column::text("RUN", 3, 20, 36),
     Column::text("EXPERIMENT", 0, 14, 20),
     Column::text("VERDICT", 0, 12, 12),
     Column::figure("AGO", 1, 6),

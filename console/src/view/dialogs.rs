@@ -273,7 +273,7 @@ fn draw_about(ink: &mut Ink<'_>, area: Rect, form: &Form) {
             "risk: medium, entries wait or are worked again; taken back by itself",
             Role::Dim,
         ),
-        (FormOf::Experiment, Risk::High) => ("risk: HIGH, destroys data", Role::Warn),
+        (FormOf::Experiment, Risk::High) => ("risk: HIGH; read what it would do", Role::Warn),
         (FormOf::Command, Risk::Low) => ("risk: low, undone by its opposite", Role::Dim),
         (FormOf::Command, Risk::Medium) => {
             ("risk: medium, changes what happens to entries", Role::Dim)

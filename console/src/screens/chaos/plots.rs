@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use pipectl_shared::chaos::{Phase, Slot};
 use ratatui::layout::Rect;
@@ -102,13 +103,34 @@ impl Grid {
         usize::try_from(at).unwrap_or(usize::MAX).min(self.n - 1)
     }
 
+    /// Each slot with the cells that it fills: the one it ends in, and those between it and the second before it. Whoever
+    /// looks each second is late by a little each time, which must not look like a second that nobody looked at.
+    fn filled<'a>(
+        &self,
+        slots: impl Iterator<Item = &'a Slot>,
+    ) -> impl Iterator<Item = (RangeInclusive<usize>, &'a Slot)> {
+        let mut last: Option<(u64, usize)> = None;
+        slots.map(move |slot| {
+            let cell = self.cell(slot.t_ms);
+            let from = match last {
+                Some((t_ms, before)) if slot.t_ms.saturating_sub(t_ms) < LATE_MS => {
+                    cell.min(before + 1)
+                }
+                _ => cell,
+            };
+            last = Some((slot.t_ms, cell));
+            (from..=cell, slot)
+        })
+    }
+
     /// Which phase each cell is of; one second of the fault makes a cell the fault's.
     pub(super) fn phases<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Vec<Option<Phase>> {
         let mut phases: Vec<Option<Phase>> = vec![None; self.n];
-        for slot in slots {
-            let phase = &mut phases[self.cell(slot.t_ms)];
-            if *phase != Some(Phase::During) {
-                *phase = Some(slot.phase);
+        for (cells, slot) in self.filled(slots) {
+            for phase in &mut phases[cells] {
+                if *phase != Some(Phase::During) {
+                    *phase = Some(slot.phase);
+                }
             }
         }
         phases
@@ -122,7 +144,7 @@ impl Grid {
     ) -> Vec<Option<f64>> {
         // Sum, how many, and the worst.
         let mut cells = vec![(0.0_f64, 0_u32, f64::NAN); self.n];
-        for slot in slots {
+        for (filled, slot) in self.filled(slots) {
             let value = match figure {
                 Figure::In => Some(slot.in_per_s),
                 Figure::Out => slot.out_per_s,
@@ -134,14 +156,15 @@ impl Grid {
             let Some(value) = value.filter(|value| value.is_finite()) else {
                 continue;
             };
-            let (sum, n, worst) = &mut cells[self.cell(slot.t_ms)];
-            *sum += value;
-            *n += 1;
-            // NaN gives way to any number.
-            *worst = match figure {
-                Figure::Good => worst.min(value),
-                _ => worst.max(value),
-            };
+            for (sum, n, worst) in &mut cells[filled] {
+                *sum += value;
+                *n += 1;
+                // NaN gives way to any number.
+                *worst = match figure {
+                    Figure::Good => worst.min(value),
+                    _ => worst.max(value),
+                };
+            }
         }
         let shown = |(sum, n, worst): (f64, u32, f64)| match (figure, n) {
             (_, 0) => None,
@@ -152,6 +175,8 @@ impl Grid {
     }
 }
 
+/// Two slots this far apart have a second between them that is missing.
+const LATE_MS: u64 = 1_900;
 /// Cells left of the plots.
 const LABEL: u16 = 9;
 
@@ -288,11 +313,10 @@ fn draw_axis(ink: &mut Ink<'_>, area: Rect, grid: &Grid) {
         let t_ms = (at as u64)
             .saturating_mul(grid.step_ms)
             .saturating_add(grid.from_ms);
-        let label = duration_ms(t_ms / 1_000 * 1_000);
-        let label = if t_ms == 0 {
-            "0s".to_owned()
-        } else {
-            label.replace(".0s", "s")
+        // To the second: the first one may have ended a little late.
+        let label = match (t_ms.saturating_add(500)) / 1_000 {
+            0 => "0s".to_owned(),
+            s => duration_ms(s.saturating_mul(1_000)).replace(".0s", "s"),
         };
         if x >= free && x + ink.width_of(&label) <= area.right() {
             free = x + ink.text(x, area.y, area.right() - x, &label, Role::Dim) + 1;
@@ -348,6 +372,22 @@ mod tests {
         assert_eq!(points(Figure::Good), [Some(0.0), Some(0.9)]);
         assert_eq!(points(Figure::In), [Some(100.0), Some(100.0)]);
         assert_eq!(points(Figure::Out), [None, None]);
+    }
+
+    #[test]
+    fn a_guard_that_is_late_by_a_little_each_second_leaves_no_gap_and_a_missing_second_does() {
+        let mut slots: Vec<Slot> = (1..=60).map(|s| slot(s * 1_013, Phase::During)).collect();
+        let grid = Grid::over(slots.iter(), 100).unwrap();
+        let n_gaps = |slots: &[Slot]| {
+            let points = grid.points(slots.iter(), Figure::In);
+            let phases = grid.phases(slots.iter());
+            let n = points.iter().filter(|point| point.is_none()).count();
+            assert_eq!(phases.iter().filter(|phase| phase.is_none()).count(), n);
+            n
+        };
+        assert_eq!(n_gaps(&slots), 0);
+        slots.remove(30);
+        assert_eq!(n_gaps(&slots), 1);
     }
 
     #[test]
