@@ -253,7 +253,10 @@ pub(super) fn figures(found: &Measurements) -> Vec<String> {
             share(found.availability),
             count(found.probes_good),
             count(found.probes),
-            latency_ms(found.unavailable_ms),
+            match found.unavailable_ms {
+                0.0 => "0".to_owned(),
+                ms => latency_ms(ms),
+            },
             time(found.freshness_worst_ms)
         ),
         format!(
