@@ -69,7 +69,10 @@ impl Trial {
         wait_for("the fault to be in", || {
             let progress = self.file(id, "progress.json")?;
             let marks = progress["marks"].as_array()?;
-            marks.iter().any(|mark| mark["kind"] == "fault").then_some(())
+            marks
+                .iter()
+                .any(|mark| mark["kind"] == "fault")
+                .then_some(())
         });
     }
 
@@ -83,7 +86,13 @@ impl Trial {
             let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
             let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let parent: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+            let parent: u32 = stat
+                .rsplit_once(')')?
+                .1
+                .split_whitespace()
+                .nth(1)?
+                .parse()
+                .ok()?;
             (words.ends_with(b"\0guard\0") && parent == self.house.pid()).then_some(pid)
         });
         children.last().expect("a guard of this daemon")
@@ -96,7 +105,10 @@ impl Trial {
 }
 
 fn lost_and_doubled(run: &Value) -> (&Value, &Value) {
-    (&run["measurements"]["lost"], &run["measurements"]["duplicated"])
+    (
+        &run["measurements"]["lost"],
+        &run["measurements"]["duplicated"],
+    )
 }
 
 #[test]
@@ -128,11 +140,19 @@ fn a_stopped_server_goes_on_at_the_next_start_when_daemon_and_guard_are_killed()
     trial.hurts(&id);
     let state = |pid: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit_once(')').unwrap().1.trim().chars().next().unwrap()
+        stat.rsplit_once(')')
+            .unwrap()
+            .1
+            .trim()
+            .chars()
+            .next()
+            .unwrap()
     };
     let server = trial.house.redis_pid();
     let guard = trial.guard_pid();
-    wait_for("redis to be stopped", || (state(server) == 'T').then_some(()));
+    wait_for("redis to be stopped", || {
+        (state(server) == 'T').then_some(())
+    });
     signal(guard, "KILL");
     trial.house.kill();
     assert_eq!(state(server), 'T', "nobody was there to take it back");
@@ -155,7 +175,9 @@ fn a_guard_that_is_killed_leaves_nothing_in_and_the_daemon_goes_on() {
         trial.hurts(&id);
         signal(trial.guard_pid(), "KILL");
         assert_eq!(trial.verdict(&id)["verdict"], "aborted");
-        wait_for("the limit to be as before", || (trial.limit() == before).then_some(()));
+        wait_for("the limit to be as before", || {
+            (trial.limit() == before).then_some(())
+        });
         trial.house.wait_healthy();
     }
     assert_eq!(trial.house.pid(), pid);
@@ -175,10 +197,15 @@ fn a_daemon_that_is_killed_mid_fault_is_started_again_and_everything_is_taken_ba
     assert_eq!(run["why"], "the daemon died");
     assert_eq!(lost_and_doubled(&run), (&0.into(), &0.into()), "{run}");
     let reverted = run["reverted"].as_array().unwrap();
-    assert!(reverted.len() >= 2 && reverted.iter().all(|one| one["ok"] == true), "{run}");
+    assert!(
+        reverted.len() >= 2 && reverted.iter().all(|one| one["ok"] == true),
+        "{run}"
+    );
     assert_eq!(trial.limit(), before);
     // The guard started another, which knows of the run.
-    let shown = trial.house.json(&["chaos", "report", &id, "--form", "json"]);
+    let shown = trial
+        .house
+        .json(&["chaos", "report", &id, "--form", "json"]);
     assert!(shown.to_string().contains(&id), "{shown}");
 }
 
@@ -207,34 +234,65 @@ fn run(trial: &Trial, words: &[&str]) -> (Option<i32>, Value) {
 
 #[test]
 fn without_its_fence_the_pipeline_deviates_under_a_zombie() {
-    let zombie = ["worker.pause", "--set", "stage=enrich", "--set", "point=before_commit", "--seed", "5"];
+    let zombie = [
+        "worker.pause",
+        "--set",
+        "stage=enrich",
+        "--set",
+        "point=before_commit",
+        "--seed",
+        "5",
+    ];
     let trial = Trial::begin(&["--test-without", "fence"]);
     let (code, document) = run(&trial, &zombie);
     assert_eq!(code, Some(8), "{document}");
     assert_eq!(document["verdict"], "deviated");
-    assert!(document["measurements"]["duplicated"].as_u64().unwrap() > 0, "{document}");
+    assert!(
+        document["measurements"]["duplicated"].as_u64().unwrap() > 0,
+        "{document}"
+    );
 }
 
 #[test]
 fn without_acknowledging_in_the_commit_the_pipeline_deviates_under_a_dying_worker() {
-    let killed = ["worker.kill", "--set", "stage=enrich", "--set", "point=after_commit", "--seed", "5"];
+    let killed = [
+        "worker.kill",
+        "--set",
+        "stage=enrich",
+        "--set",
+        "point=after_commit",
+        "--seed",
+        "5",
+    ];
     let trial = Trial::begin(&["--test-without", "atomic"]);
     let (code, document) = run(&trial, &killed);
     assert_eq!(code, Some(8), "{document}");
-    assert!(document["measurements"]["duplicated"].as_u64().unwrap() > 0, "{document}");
+    assert!(
+        document["measurements"]["duplicated"].as_u64().unwrap() > 0,
+        "{document}"
+    );
 }
 
 #[test]
 fn the_short_suite_passes_on_a_copy_of_the_shipped_pipeline() {
     let house = House::new(QUIET);
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline.toml");
-    let out = house.pipectl(&["chaos", "suite", "smoke", "--copy", "--config", shipped, "-o", "json"]);
-    let table: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", text(&out)));
-    let rows = table["rows"].as_array().unwrap_or_else(|| panic!("{table}"));
+    let out = house.pipectl(&[
+        "chaos", "suite", "smoke", "--copy", "--config", shipped, "-o", "json",
+    ]);
+    let table: Value =
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", text(&out)));
+    let rows = table["rows"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{table}"));
     assert_eq!(rows.len(), 8, "{table}");
     for row in rows {
         assert_eq!(row["verdict"], "pass", "{row}\n{}", text(&out));
-        assert_eq!((&row["lost"], &row["duplicated"]), (&0.into(), &0.into()), "{row}");
+        assert_eq!(
+            (&row["lost"], &row["duplicated"]),
+            (&0.into(), &0.into()),
+            "{row}"
+        );
     }
     assert_eq!(out.status.code(), Some(0));
 }
