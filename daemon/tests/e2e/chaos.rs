@@ -282,7 +282,7 @@ fn the_short_suite_passes_on_a_copy_of_the_shipped_pipeline() {
     ]);
     let table: Value =
         serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", text(&out)));
-    let rows = table["rows"]
+    let rows = table["runs"]
         .as_array()
         .unwrap_or_else(|| panic!("{table}"));
     assert_eq!(rows.len(), 8, "{table}");

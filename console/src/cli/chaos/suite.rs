@@ -1,6 +1,6 @@
 //! `pipectl chaos suite smoke|full`: many experiments, one after the other, and a table of what they showed.
 //!
-//! Pairs are run back to back: two faults at once would need one guard for both, and the daemon lets one run at a time. A
+//! Pairs are run at once, as one experiment (`worker.pause+redis.kill`). A
 //! suite with a `--state` file goes on behind the last row of it.
 
 use std::fs;
@@ -26,7 +26,7 @@ const AFTER_HELP: &str = "\
 Examples:
   pipectl chaos suite smoke --copy
   pipectl chaos suite full --copy --rate 5000 --state resilience.json -o md > resilience.md
-The same command goes on behind the last row of its --state file. Pairs are run back to back, not at once.";
+The same command goes on behind the last row of its --state file. Pairs are run at once.";
 
 /// Run many experiments and tell in one table what they showed
 #[derive(Debug, clap::Args)]
@@ -291,12 +291,7 @@ fn steps_of(which: Which, catalogue: &Catalogue) -> Vec<Step> {
     let is_known = |name: &str| catalogue.rows.iter().any(|row| row.spec.name == name);
     for (first, second) in PAIRS {
         if is_known(first) && is_known(second) {
-            for name in [first, second] {
-                steps.push(Step {
-                    label: format!("{first} > {second}: {name}"),
-                    ..plain(name)
-                });
-            }
+            steps.push(plain(&format!("{first}+{second}")));
         }
     }
     steps
