@@ -113,7 +113,14 @@ fn poisoned<T: Serialize + DeserializeOwned>(value: &T, text: &str) -> T {
                     // Enumerations, which nothing but their words fits.
                     if !matches!(
                         key.as_str(),
-                        "state" | "action" | "role" | "scope" | "risk" | "kind"
+                        "state"
+                            | "action"
+                            | "role"
+                            | "scope"
+                            | "risk"
+                            | "kind"
+                            | "phase"
+                            | "verdict"
                     ) {
                         walk(value, text);
                     }
@@ -152,6 +159,13 @@ fn poison(desk: &mut Desk, text: &str) {
     model.causes.take(rows(&causes, text), first, None, 0);
     model.audit.take(rows(&audit, text), first, None, 0);
     model.latency = Some(rows(&fixtures::exact_latency(), text).rows);
+    let scene = fixtures::Scene::Deviated;
+    model.take_catalogue(poisoned(&fixtures::catalogue(fixtures::Scene::Lever), text));
+    let runs = fixtures::runs(scene).rows;
+    model.drill.runs.take(rows(&runs, text), first, None, 0);
+    // All texts are one, and so are the ids.
+    model.watch_own(text.to_owned(), text.to_owned());
+    let _verdict = model.take_progress(text, Ok(progress_of(text)));
     let mut snapshot: Snapshot = poisoned(&fixtures::snapshot(0), text);
     for (n, event) in snapshot.events.iter_mut().enumerate() {
         event.seq = 1_000 + n as u64;
@@ -167,6 +181,22 @@ fn poison(desk: &mut Desk, text: &str) {
     }
     // Puts the rows in order, too.
     desk.stats(snapshot);
+}
+
+/// A run that has ended, all of whose texts are a stranger's; marks keep their kinds as well.
+fn progress_of(text: &str) -> pipectl_shared::chaos::Progress {
+    let params = pipectl_shared::chaos::GetParams {
+        id: Some(text.to_owned()),
+        ..Default::default()
+    };
+    let mut progress = poisoned(
+        &fixtures::progress(fixtures::Scene::Deviated, &params),
+        text,
+    );
+    for mark in &mut progress.marks {
+        mark.kind = text.to_owned();
+    }
+    progress
 }
 
 fn rows<T: Serialize + DeserializeOwned>(rows: &[T], text: &str) -> Page<T> {
@@ -228,6 +258,60 @@ fn layers(desk: &mut Desk, text: &str, raw: &[u8], check_it: &mut dyn FnMut(&Des
         check_it(desk, "plan refused");
         press(desk, "Esc @");
         check_it(desk, "journal");
+    }
+    if desk.model.screen == Id::Runs {
+        desk.answer_with(Ok(Answer::Run(progress_of(text))));
+        check_it(desk, "document");
+        press(desk, "G");
+        check_it(desk, "the end of a document");
+    }
+    if desk.model.screen == Id::Chaos {
+        desk.model.layers.clear();
+        desk.asked.clear();
+        let mut catalogue = poisoned(&fixtures::catalogue(fixtures::Scene::Idle), text);
+        catalogue.rows.iter_mut().for_each(|row| row.refused = None);
+        desk.model.take_catalogue(catalogue);
+        let mut hello = poisoned(&fixtures::hello(desk.role), text);
+        hello.rights = vec!["chaos".to_owned()];
+        let socket = text.to_owned();
+        desk.tell(LinkMsg::Up {
+            hello: Box::new(hello),
+            socket,
+        });
+        desk.asked.clear();
+        let mut snapshot = fixtures::snapshot(0);
+        snapshot.seq = 9;
+        desk.stats(snapshot);
+        desk.model.drill.watch = None;
+        press(desk, "Enter");
+        check_it(desk, "form of an experiment");
+        desk.model.layers.clear();
+        let preview = poisoned(&fixtures::preview(&Default::default()), text);
+        let rehearsal = crate::model::Rehearsal {
+            params: pipectl_shared::chaos::RunParams {
+                name: text.to_owned(),
+                reason: Some(text.to_owned()),
+                ..Default::default()
+            },
+            preview: pipectl_shared::chaos::Preview {
+                refused: Some(text.to_owned()),
+                ..preview
+            },
+            line: 0,
+            focus: crate::model::Focus::Cancel,
+            fault: Some(fixtures::fault(text, Some(text))),
+            is_sent: false,
+            opened_ms: 0,
+        };
+        desk.model
+            .layers
+            .push(Layer::Rehearsal(Box::new(rehearsal)));
+        check_it(desk, "what an experiment would do");
+        desk.model.layers.clear();
+        desk.model.drill.is_live = true;
+        desk.model.watch_own(text.to_owned(), text.to_owned());
+        let _verdict = desk.model.take_progress(text, Ok(progress_of(text)));
+        check_it(desk, "a run");
     }
     desk.model.layers.clear();
     desk.model.complain(text);

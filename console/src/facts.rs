@@ -11,6 +11,9 @@ pub(crate) const EVENTS_MAX: usize = 1_000;
 /// A Snapshot comes each second; when three are missing its figures are marked as old.
 pub(crate) const STALE_MS: u64 = 3_000;
 
+/// Two tellings of one injection are at most this far apart.
+const SAME_MS: u64 = 2_000;
+
 /// The way to the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Link {
@@ -136,6 +139,41 @@ impl Facts {
         if self.events.len() > EVENTS_MAX {
             self.events.pop_front();
         }
+    }
+
+    /// When faults were injected (`true`) and taken back within a span of the daemon's clock, as far as its events and the run
+    /// under way tell; the newest first. Costs a look at each event from the newest back to the span's begin.
+    pub(crate) fn faults(&self, from_ms: u64, upto_ms: u64) -> Vec<(u64, bool)> {
+        let told = self
+            .events
+            .iter()
+            .rev()
+            .take_while(|event| event.ts_ms >= from_ms);
+        let mut faults: Vec<(u64, bool)> = told
+            .filter_map(|event| match event.name.as_str() {
+                "chaos.injected" => Some((event.ts_ms, true)),
+                "chaos.reverted" => Some((event.ts_ms, false)),
+                _ => None,
+            })
+            .collect();
+        // Where the events are late or were pushed out by others, the run under way still knows.
+        if let Some(running) = self
+            .snapshot()
+            .and_then(|snapshot| snapshot.status.chaos.as_ref())
+        {
+            let known = [(running.injected_ms, true), (running.reverted_ms, false)];
+            for (ms, is_begin) in known {
+                let Some(ms) = ms else { continue };
+                let is_known =
+                    |fault: &(u64, bool)| fault.1 == is_begin && fault.0.abs_diff(ms) < SAME_MS;
+                if !faults.iter().any(is_known) {
+                    faults.push((ms, is_begin));
+                }
+            }
+        }
+        faults.retain(|(ms, _)| (from_ms..=upto_ms).contains(ms));
+        faults.sort_unstable_by_key(|(ms, _)| std::cmp::Reverse(*ms));
+        faults
     }
 
     /// Holds the picture, or lets it go on.

@@ -1,6 +1,7 @@
 //! What happens to the console ([`Msg`]) and what it wants done ([`Effect`]). Data only: `update` turns one into the
 //! other, `run` carries effects out, `link` answers questions.
 
+use pipectl_shared::chaos;
 use pipectl_shared::plan::{Plan, PlanParams};
 use pipectl_shared::rpc::{
     self, CommandParams, DeadParams, Hello, HistoryParams, LatencySlotsParams, PageParams,
@@ -124,6 +125,18 @@ pub(crate) enum Question {
     Command(CommandParams),
     Slots(LatencySlotsParams),
     Series(HistoryParams),
+    /// Experiments, the lever, what runs.
+    Experiments,
+    /// How far a run is, or its document.
+    Run(chaos::GetParams),
+    /// Runs that there were.
+    Runs(chaos::HistoryParams),
+    /// Runs an experiment, or only says what it would do.
+    RunExperiment(Box<chaos::RunParams>),
+    /// Ends the run that is under way.
+    StopExperiment(chaos::StopParams),
+    /// Pulls the lever that stops all, or takes it back.
+    Lever(chaos::LeverParams),
 }
 
 impl Question {
@@ -139,9 +152,15 @@ impl Question {
             | Self::Audit(_)
             | Self::Slots(_)
             | Self::Series(_)
+            | Self::Experiments
+            | Self::Run(_)
+            | Self::Runs(_)
             | Self::PlanCreate(_)
             | Self::PlanShow(_) => false,
-            Self::PlanRun(_) | Self::PlanCancel(_) => true,
+            Self::PlanRun(_) | Self::PlanCancel(_) | Self::StopExperiment(_) | Self::Lever(_) => {
+                true
+            }
+            Self::RunExperiment(params) => !params.dry_run,
             Self::Command(params) => !params.dry_run,
         }
     }
@@ -166,6 +185,17 @@ pub(crate) enum Answer {
     Command(Value),
     Slots(Page<LatencySlot>),
     Series(History),
+    Experiments(chaos::Catalogue),
+    Run(chaos::Progress),
+    Runs(Page<chaos::Summary>),
+    /// What an experiment would do.
+    Rehearsed(chaos::Preview),
+    /// That it began.
+    Began(chaos::Started),
+    /// That the run ends, in whatever words.
+    Stopped(Value),
+    /// Where the lever is now.
+    Lever(chaos::Lever),
 }
 
 /// Something that `run` does.

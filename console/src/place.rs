@@ -9,6 +9,8 @@ pub(crate) enum Group {
     Work,
     /// What comes out, and how fast?
     Data,
+    /// Does it hold when something breaks?
+    Drill,
     /// What happened?
     Log,
     /// What is it running on?
@@ -17,20 +19,22 @@ pub(crate) enum Group {
 
 impl Group {
     /// In the order of the bar.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Health,
         Self::Work,
         Self::Data,
+        Self::Drill,
         Self::Log,
         Self::System,
     ];
 
-    /// The digit that jumps to it. 4 (drill) is kept for the chaos screens.
+    /// The digit that jumps to it.
     pub(crate) fn digit(self) -> u8 {
         match self {
             Self::Health => 1,
             Self::Work => 2,
             Self::Data => 3,
+            Self::Drill => 4,
             Self::Log => 5,
             Self::System => 6,
         }
@@ -42,6 +46,7 @@ impl Group {
             Self::Health => "Health",
             Self::Work => "Work",
             Self::Data => "Data",
+            Self::Drill => "Drill",
             Self::Log => "Log",
             Self::System => "System",
         }
@@ -67,6 +72,10 @@ pub(crate) enum Id {
     Results,
     /// Histogram, percentiles, heatmap.
     Latency,
+    /// Experiments, and the one that is under way.
+    Chaos,
+    /// Experiments that were run.
+    Runs,
     /// Events of the daemon.
     Events,
     /// Open alerts.
@@ -80,7 +89,7 @@ pub(crate) enum Id {
 impl Id {
     /// In the order of the gallery.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Overview,
         Self::Topology,
         Self::Pending,
@@ -89,6 +98,8 @@ impl Id {
         Self::Consumers,
         Self::Results,
         Self::Latency,
+        Self::Chaos,
+        Self::Runs,
         Self::Events,
         Self::Alerts,
         Self::Audit,

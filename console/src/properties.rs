@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use pipectl_shared::chaos;
 use pipectl_shared::plan::{Action, Plan, PlanParams, State as PlanState};
 use pipectl_shared::rpc::Role;
 use pipectl_shared::snapshot::*;
@@ -13,10 +14,11 @@ use proptest::sample::{select, subsequence};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use crate::fixtures::{self, Desk, THEME};
+use crate::fixtures::{self, Desk, Scene, THEME};
 use crate::keys::Key;
 use crate::message::{Answer, Effect, LinkMsg, Msg, Question};
-use crate::model::{Focus, Layer, Model, PlanStep};
+use crate::model::{Focus, FormOf, Layer, Model, PlanStep};
+use crate::place::Id;
 use crate::theme::{Charset, Depth, Theme};
 use crate::update::update;
 use crate::view::view;
@@ -314,11 +316,11 @@ fn status() -> BoxedStrategy<Status> {
     (
         (hostile(), state(), maybe(hostile()), hostile()),
         (figure(), maybe(figure()), maybe(figure()), maybe(number())),
-        maybe(ledger()),
+        (maybe(ledger()), maybe(running())),
         n().prop_flat_map(|n| proptest::collection::vec(stage(), n)),
         n().prop_flat_map(|n| proptest::collection::vec(alert(), n)),
     )
-        .prop_map(|(texts, figures, ledger, stages, alerts)| Status {
+        .prop_map(|(texts, figures, (ledger, chaos), stages, alerts)| Status {
             pipeline: texts.0,
             state: texts.1,
             reason: texts.2.clone(),
@@ -349,7 +351,7 @@ fn status() -> BoxedStrategy<Status> {
             ledger,
             stages,
             alerts,
-            chaos: None,
+            chaos,
             daemon: Daemon {
                 pid: 1,
                 version: texts.3.clone(),
@@ -358,6 +360,103 @@ fn status() -> BoxedStrategy<Status> {
                 instance: texts.3,
                 history_bytes: u64::MAX,
             },
+        })
+        .boxed()
+}
+
+fn phase() -> impl Strategy<Value = chaos::Phase> {
+    select(vec![
+        chaos::Phase::Preparing,
+        chaos::Phase::Before,
+        chaos::Phase::During,
+        chaos::Phase::After,
+        chaos::Phase::Draining,
+        chaos::Phase::Verifying,
+        chaos::Phase::Ended,
+    ])
+}
+
+fn running() -> BoxedStrategy<chaos::Running> {
+    (
+        (hostile(), hostile(), phase()),
+        (number(), maybe(number()), maybe(number())),
+        proptest::collection::vec(hostile(), 0..4),
+    )
+        .prop_map(|(texts, times, targets)| chaos::Running {
+            id: texts.0.clone(),
+            experiment: texts.1,
+            phase: texts.2,
+            started_ms: times.0,
+            injected_ms: times.1,
+            reverted_ms: times.2,
+            until_ms: times.2.or(times.1),
+            targets,
+            by: texts.0,
+        })
+        .boxed()
+}
+
+/// How far a run is, or its end, whatever a daemon makes of it.
+fn progress() -> BoxedStrategy<chaos::Progress> {
+    let mark = (number(), number(), hostile()).prop_map(|(seq, t_ms, text)| chaos::Mark {
+        seq,
+        t_ms,
+        kind: text.clone(),
+        text,
+    });
+    let slot = (
+        (number(), phase(), figure()),
+        (maybe(figure()), maybe(number()), maybe(figure())),
+        (any::<u32>(), any::<u32>()),
+    )
+        .prop_map(|(first, figures, (good, probes))| chaos::Slot {
+            t_ms: first.0,
+            phase: first.1,
+            in_per_s: first.2,
+            out_per_s: figures.0,
+            lag: figures.1,
+            p99_ms: figures.2,
+            fresh_ms: figures.2,
+            good,
+            probes,
+        });
+    let verdict = select(vec![
+        chaos::Verdict::Pass,
+        chaos::Verdict::Deviated,
+        chaos::Verdict::Refused,
+    ]);
+    (
+        running(),
+        proptest::collection::vec(mark, 0..9),
+        proptest::collection::vec(slot, 0..90),
+        (hostile(), maybe(verdict), maybe(figure()), maybe(number())),
+    )
+        .prop_map(|(running, marks, slots, (text, verdict, figure, n))| {
+            let run = verdict.map(|verdict| {
+                let mut run = fixtures::document();
+                run.id.clone_from(&running.id);
+                run.verdict = verdict;
+                run.measurements.availability = figure;
+                run.measurements.recover_ms = figure;
+                run.measurements.unavailable_ms = figure.unwrap_or(f64::NAN);
+                run.measurements.peak_lag = n;
+                run.started_ms = n.unwrap_or_default();
+                run.folder.clone_from(&text);
+                for check in &mut run.hypothesis {
+                    check.name.clone_from(&text);
+                    check.after = Some(text.clone());
+                }
+                Box::new(run)
+            });
+            chaos::Progress {
+                running,
+                seed: n.unwrap_or_default(),
+                verdict,
+                why: text,
+                marks,
+                slots,
+                run,
+            }
         })
         .boxed()
 }
@@ -452,6 +551,10 @@ fn open_layer(desk: &mut Desk, which: usize) {
         4 => desk.press("@"),
         5 => desk.press("x C"),
         6 => desk.press("x c"),
+        11 => desk.press("4 c L"),
+        12 => desk.press("4 c Enter Enter"),
+        13 => desk.press("4 r Enter"),
+        14 => desk.press("4 c x l a"),
         7 => {
             desk.press(":");
             desk.type_text("stage.scale");
@@ -480,10 +583,12 @@ proptest! {
         snapshot in snapshot(),
         theme in theme(),
         sizes in proptest::collection::vec((0..200u16, 0..80u16), 1..4),
-        layer in 0..11usize,
+        layer in 0..15usize,
         is_stale in any::<bool>(),
+        told in maybe(progress()),
         screens in subsequence(fixtures::all_screens().collect::<Vec<_>>(), 1..4),
     ) {
+        let snapshot_id = snapshot.status.chaos.as_ref().map_or(String::new(), |run| run.id.clone());
         for id in screens {
             let mut desk = Desk::with((80, 24), theme, false);
             desk.come_up_after(2);
@@ -493,6 +598,14 @@ proptest! {
             let mut next = snapshot.clone();
             next.ts_ms = next.ts_ms.saturating_add(1_000);
             desk.stats(next);
+            if let Some(told) = &told {
+                // Of whatever run the console watches, or opened.
+                let mut told = told.clone();
+                for id in [fixtures::RUN_ID, &snapshot_id] {
+                    told.running.id = id.to_owned();
+                    desk.model.take_progress(id, Ok(told.clone()));
+                }
+            }
             open_layer(&mut desk, layer);
             if is_stale {
                 desk.pass(12_000);
@@ -580,6 +693,8 @@ enum Step {
     Unfit(Plan),
     Progress(Plan),
     Stats(u64),
+    /// Its experiments are at another point.
+    Scene(Scene),
     Up(Role),
     Down,
     Refused,
@@ -589,7 +704,7 @@ enum Step {
 }
 
 fn key() -> impl Strategy<Value = Key> {
-    let likely = "2 5 p d u c t a j k g G x : ? @ / s S f q v A n e y h r C F R l 0 1 4 8"
+    let likely = "4 2 5 p d u c t a j k g G x : ? @ / s S f q v A n e y h r C F R l 0 1 4 8"
         .split(' ')
         .chain([
             "Enter",
@@ -633,6 +748,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => hostile_plan().prop_map(Step::Unfit),
         1 => hostile_plan().prop_map(Step::Progress),
         2 => (0..900u64).prop_map(Step::Stats),
+        2 => select(Scene::ALL.to_vec()).prop_map(Step::Scene),
         2 => role.prop_map(Step::Up),
         1 => Just(Step::Down),
         1 => Just(Step::Refused),
@@ -652,6 +768,12 @@ enum Confirmed {
     Cancel(String),
     /// The command under "Do it".
     Command(String),
+    /// The experiment under "Run it".
+    Experiment(String, Option<u64>),
+    /// The key that stops, or the word.
+    Stop,
+    /// The lever under "Do it".
+    Lever(bool),
 }
 
 fn confirmed(model: &Model, key: Option<Key>) -> Confirmed {
@@ -673,8 +795,25 @@ fn confirmed(model: &Model, key: Option<Key>) -> Confirmed {
         (Some(Layer::Form(form)), Some(Key::Enter))
             if form.focus == form.run() && matches!(form.would, Some(Ok(_))) && !form.is_sent =>
         {
-            Confirmed::Command(form.spec.name.clone())
+            match form.of {
+                FormOf::Command => Confirmed::Command(form.spec.name.clone()),
+                FormOf::Lever(pull) => Confirmed::Lever(pull),
+                // Its button only shows.
+                FormOf::Experiment => Confirmed::Nothing,
+            }
         }
+        (Some(Layer::Rehearsal(rehearsal)), Some(Key::Enter))
+            if rehearsal.focus == Focus::Run
+                && !rehearsal.is_sent
+                && rehearsal.preview.refused.is_none() =>
+        {
+            let params = &rehearsal.params;
+            Confirmed::Experiment(params.name.clone(), params.seed)
+        }
+        (None, Some(Key::Char('S'))) if model.screen == Id::Chaos => Confirmed::Stop,
+        // By its name, or its letter in the menu.
+        (Some(Layer::Palette(_)), Some(Key::Enter)) => Confirmed::Stop,
+        (Some(Layer::Menu(_)), Some(Key::Enter | Key::Char('s'))) => Confirmed::Stop,
         _ => Confirmed::Nothing,
     }
 }
@@ -711,6 +850,10 @@ fn run(steps: Vec<Step>, theme: Theme, read_only: bool, begin: usize) {
             }
             Step::Progress(plan) => Msg::Link(LinkMsg::Progress(Box::new(plan))),
             Step::Stats(ago_s) => Msg::Link(LinkMsg::Stats(Box::new(fixtures::snapshot(ago_s)))),
+            Step::Scene(scene) => {
+                desk.set_scene(scene);
+                continue;
+            }
             Step::Up(role) => {
                 desk.role = role;
                 desk.greet();
@@ -735,17 +878,29 @@ fn run(steps: Vec<Step>, theme: Theme, read_only: bool, begin: usize) {
             }
         };
         let before = confirmed(&desk.model, key);
-        let may = desk.model.why_not_act().is_none();
+        let may_act = desk.model.why_not_act().is_none();
+        let may_chaos = desk.model.why_not_chaos().is_none();
         for effect in update(&mut desk.model, desk.now_ms, msg) {
             let Effect::Ask(ticket, question) = effect else {
                 continue;
             };
             if question.acts() {
+                let may = match &*question {
+                    Question::RunExperiment(_)
+                    | Question::StopExperiment(_)
+                    | Question::Lever(_) => may_chaos,
+                    _ => may_act,
+                };
                 assert!(!read_only && may, "{question:?} where nothing may act");
                 let seen = match &*question {
                     Question::PlanRun(params) => Confirmed::Plan(params.id.clone()),
                     Question::PlanCancel(params) => Confirmed::Cancel(params.id.clone()),
                     Question::Command(params) => Confirmed::Command(params.name.clone()),
+                    Question::RunExperiment(params) => {
+                        Confirmed::Experiment(params.name.clone(), params.seed)
+                    }
+                    Question::StopExperiment(_) => Confirmed::Stop,
+                    Question::Lever(params) => Confirmed::Lever(params.pull),
                     other => panic!("{other:?} acts"),
                 };
                 assert_eq!(seen, before, "{question:?} was not confirmed");
@@ -767,7 +922,7 @@ proptest! {
     #[test]
     fn no_row_of_keys_and_answers_acts_without_a_confirmation(
         steps in proptest::collection::vec(step(), 1..60),
-        begin in 0..11usize,
+        begin in 0..15usize,
     ) {
         run(steps, THEME, false, begin);
     }
@@ -775,7 +930,7 @@ proptest! {
     #[test]
     fn a_read_only_console_never_acts(
         steps in proptest::collection::vec(step(), 1..60),
-        begin in 0..11usize,
+        begin in 0..15usize,
     ) {
         let plain = Theme { depth: Depth::Mono, charset: Charset::Ascii };
         run(steps, plain, true, begin);

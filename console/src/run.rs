@@ -167,7 +167,7 @@ impl Pace {
 }
 
 /// A question that is answered by keys: which layer, and what it asks.
-type Dialog = (usize, std::mem::Discriminant<PlanStep>);
+type Dialog = (usize, Option<std::mem::Discriminant<PlanStep>>);
 
 /// Which question a person has seen, and since when.
 #[derive(Debug, Default)]
@@ -314,7 +314,10 @@ impl Loop {
 /// The question that the keys answer, if there is one.
 fn dialog(model: &Model) -> Option<Dialog> {
     match model.layers.last() {
-        Some(Layer::Plan(step)) => Some((model.layers.len(), std::mem::discriminant(&**step))),
+        Some(Layer::Plan(step)) => {
+            Some((model.layers.len(), Some(std::mem::discriminant(&**step))))
+        }
+        Some(Layer::Rehearsal(_)) => Some((model.layers.len(), None)),
         _ => None,
     }
 }
@@ -389,7 +392,7 @@ mod tests {
     fn a_key_pressed_before_a_question_was_drawn_is_no_answer_to_it() {
         let begun = monotonic();
         let at = |ms| begun + Duration::from_millis(ms);
-        let question = |step: &PlanStep| Some((1, std::mem::discriminant(step)));
+        let question = |step: &PlanStep| Some((1, Some(std::mem::discriminant(step))));
         let params = pipectl_shared::plan::PlanParams {
             action: pipectl_shared::plan::Action::Claim,
             select: pipectl_shared::plan::Selection::default(),

@@ -39,6 +39,8 @@ pub(crate) enum Role {
     First,
     /// Second series of a chart.
     Second,
+    /// Behind the part of a chart in which a fault was in; says nothing where a terminal has few colours.
+    Band,
     /// Shade of a heatmap, 1 to 4 of 4.
     Heat(u8),
 }
@@ -118,7 +120,7 @@ impl Theme {
     pub(crate) fn style(&self, role: Role) -> Style {
         let base = Style::default();
         let attributes = match role {
-            Role::Plain | Role::Frame | Role::First | Role::Second => base,
+            Role::Plain | Role::Frame | Role::First | Role::Second | Role::Band => base,
             Role::Dim => base.add_modifier(Modifier::DIM),
             Role::Strong | Role::Title | Role::Key => base.add_modifier(Modifier::BOLD),
             Role::Good => base,
@@ -153,6 +155,7 @@ impl Theme {
             | Role::Frame
             | Role::Cursor
             | Role::Bar
+            | Role::Band
             | Role::Chosen => style,
         }
     }
@@ -187,6 +190,7 @@ impl Theme {
                 3 => 79,
                 _ => 228,
             })),
+            Role::Band => plain.bg(Color::Indexed(52)),
             Role::Plain | Role::Strong => style,
         }
     }

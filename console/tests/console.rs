@@ -55,6 +55,7 @@ fn snapshot(texts: &[String]) -> Snapshot {
                 ..Redis::default()
             },
             ledger: Some(Ledger::default()),
+            chaos: serde_json::from_value(running(&first)).ok(),
             stages: each(&|t| Stage {
                 name: t.clone(),
                 delivery: t.clone(),
@@ -242,6 +243,55 @@ fn plan(t: &str) -> Plan {
     }
 }
 
+/// What a run came to.
+fn run(t: &str) -> Value {
+    json!({
+        "id": t, "experiment": t, "started_ms": 1, "ended_ms": null, "seed": 1, "verdict": null, "why": t, "by": t,
+        "recover_ms": null, "availability": 0.5, "lost": 1, "duplicated": null,
+    })
+}
+
+/// Where a run is.
+fn running(t: &str) -> Value {
+    json!({
+        "id": t, "experiment": t, "phase": "during", "started_ms": 1, "injected_ms": 2, "reverted_ms": null,
+        "until_ms": 3, "targets": [t], "by": t,
+    })
+}
+
+/// Experiments of these names, one of them under way.
+fn catalogue(texts: &[String]) -> Value {
+    let t = texts[0].as_str();
+    let row = |t: &String| {
+        json!({
+            "spec": {
+                "name": t, "summary": t, "scope": "daemon", "risk": "medium", "role": "operator",
+                "params": [{"name": t, "summary": t, "kind": "text", "default": t}],
+            },
+            "claim": t, "copy_only": true, "refused": t, "last": run(t),
+        })
+    };
+    json!({
+        "enabled": true, "rows": texts.iter().map(row).collect::<Vec<_>>(),
+        "lever": {"pulled": true, "by": t, "reason": t, "since_ms": 1}, "running": running(t),
+        "schedule": {"at_ms": 1, "name": t, "seed": 1},
+    })
+}
+
+/// How far a run is.
+fn progress(texts: &[String]) -> Value {
+    let t = texts[0].as_str();
+    let mark = |(seq, t): (u64, &String)| json!({"seq": seq, "t_ms": seq, "kind": t, "text": t});
+    json!({
+        "running": running(t), "seed": 1, "verdict": null, "why": t, "run": null,
+        "marks": (1..).zip(texts).map(mark).collect::<Vec<_>>(),
+        "slots": [{
+            "t_ms": 1_000, "phase": "during", "in_per_s": 1.0, "out_per_s": null, "lag": 3, "p99_ms": 1e300,
+            "fresh_ms": null, "good": 7, "probes": 0,
+        }],
+    })
+}
+
 /// A daemon all whose texts are these.
 fn daemon(texts: Vec<String>) -> Fake {
     let mut greeting = hello();
@@ -291,6 +341,9 @@ fn daemon(texts: Vec<String>) -> Fake {
             })),
             "latency.get" => value(json!(page(latency(&texts)))),
             "plan.create" => value(json!(plan(t))),
+            "chaos.list" => value(catalogue(&texts)),
+            "chaos.history" => value(json!({"rows": texts.iter().map(|t| run(t)).collect::<Vec<_>>(), "next": null})),
+            "chaos.get" => value(progress(&texts)),
             "events.watch" => value(Value::Null),
             _ => Reply::Raw(
                 format!(
@@ -425,7 +478,7 @@ fn no_hostile_text_writes_a_sequence_of_its_own(columns: u16, rows: u16, locale:
         clock::pause(Duration::from_millis(110));
     };
     let mut seen = Vec::new();
-    for group in ["1", "2", "3", "5", "6"] {
+    for group in ["1", "2", "3", "4", "5", "6"] {
         press(group);
         while let Some(name) = shown(&session).filter(|name| !seen.contains(name)) {
             seen.push(name.clone());
@@ -553,7 +606,7 @@ fn a_daemon_that_lies_is_told_of_and_every_key_goes_on() {
     for (desc, fake, seen) in table {
         let mut session = Session::open(console(&fake), 80, 24);
         session.sees(seen);
-        for group in ["2", "5", "1"] {
+        for group in ["2", "4", "5", "1"] {
             session.press(group);
             session.answers();
         }

@@ -25,6 +25,12 @@ pub(super) fn send(sink: &mut Sender, question: &Question) -> Result<u64, Client
         Question::Command(params) => sink.send("command.run", params),
         Question::Slots(params) => sink.send("latency.slots", params),
         Question::Series(params) => sink.send("history.series", params),
+        Question::Experiments => sink.send("chaos.list", Value::Object(serde_json::Map::new())),
+        Question::Run(params) => sink.send("chaos.get", params),
+        Question::Runs(params) => sink.send("chaos.history", params),
+        Question::RunExperiment(params) => sink.send("chaos.run", params),
+        Question::StopExperiment(params) => sink.send("chaos.stop", params),
+        Question::Lever(params) => sink.send("chaos.lever", params),
     }
 }
 
@@ -48,6 +54,13 @@ pub(super) fn answer(question: &Question, result: Value) -> Result<Answer, Fault
         Question::Command(_) => Ok(Answer::Command(result)),
         Question::Slots(_) => fit(result).map(Answer::Slots),
         Question::Series(_) => fit(result).map(Answer::Series),
+        Question::Experiments => fit(result).map(Answer::Experiments),
+        Question::Run(_) => fit(result).map(Answer::Run),
+        Question::Runs(_) => fit(result).map(Answer::Runs),
+        Question::RunExperiment(params) if params.dry_run => fit(result).map(Answer::Rehearsed),
+        Question::RunExperiment(_) => fit(result).map(Answer::Began),
+        Question::StopExperiment(_) => Ok(Answer::Stopped(result)),
+        Question::Lever(_) => fit(result).map(Answer::Lever),
     }
 }
 
@@ -96,6 +109,66 @@ fn clip(event: &mut Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_about_experiments_are_read_and_misfits_are_told() {
+        use pipectl_shared::chaos::{GetParams, LeverParams, RunParams, StopParams};
+        let run = |dry_run| {
+            Question::RunExperiment(Box::new(RunParams {
+                name: "net.latency".to_owned(),
+                dry_run,
+                ..RunParams::default()
+            }))
+        };
+        let running = serde_json::json!({
+            "id": "a", "experiment": "net.latency", "phase": "during", "started_ms": 1,
+            "injected_ms": null, "reverted_ms": null, "until_ms": null, "targets": [], "by": "ana",
+        });
+        let progress = serde_json::json!({
+            "running": running, "seed": 1, "verdict": null, "why": "", "marks": [], "slots": [],
+            "run": null,
+        });
+        let catalogue = serde_json::json!({
+            "enabled": true, "rows": [], "lever": {"pulled": false}, "running": running,
+            "schedule": null,
+        });
+        let preview = serde_json::to_value(pipectl_shared::chaos::Preview::default()).unwrap();
+        let started = serde_json::json!({"id": "a", "seed": 7});
+        let page = serde_json::json!({"rows": [], "next": "b"});
+        let table = [
+            (Question::Experiments, catalogue),
+            (Question::Run(GetParams::default()), progress),
+            (Question::Runs(Default::default()), page),
+            (run(true), preview),
+            (run(false), started),
+            (
+                Question::Lever(LeverParams::default()),
+                serde_json::json!({"pulled": true}),
+            ),
+        ];
+        for (question, right) in &table {
+            let found = answer(question, right.clone()).unwrap();
+            let fits = matches!(
+                (question, &found),
+                (Question::Experiments, Answer::Experiments(_))
+                    | (Question::Run(_), Answer::Run(_))
+                    | (Question::Runs(_), Answer::Runs(_))
+                    | (Question::Lever(_), Answer::Lever(_))
+                    | (
+                        Question::RunExperiment(_),
+                        Answer::Rehearsed(_) | Answer::Began(_)
+                    )
+            );
+            assert!(fits, "{question:?}: {found:?}");
+            for wrong in [Value::Null, Value::from(7), serde_json::json!([{"id": 3}])] {
+                let fault = answer(question, wrong).unwrap_err();
+                assert!(fault.message.contains("does not fit"), "{}", fault.message);
+            }
+        }
+        // That it stops is told in whatever words: the run's own progress tells the rest.
+        let stop = Question::StopExperiment(StopParams::default());
+        assert_eq!(answer(&stop, Value::Null), Ok(Answer::Stopped(Value::Null)));
+    }
 
     #[test]
     fn an_event_of_a_megabyte_is_kept_as_a_sentence() {

@@ -1,5 +1,6 @@
 //! Questions to the daemon: what is asked for which purpose, and that nothing is asked twice at a time.
 
+use pipectl_shared::chaos::HistoryParams;
 use pipectl_shared::plan::Selection;
 use pipectl_shared::rpc::{DeadParams, PageParams, PendingParams, ShowParams};
 
@@ -56,6 +57,7 @@ impl Model {
             Id::Pending => self.pending.cursor(way, at),
             Id::Dead => self.dead.cursor(way, at),
             Id::Audit => self.audit.cursor(way, at),
+            Id::Runs => self.drill.runs.cursor(way, at),
             _ => None,
         };
         let purpose = Purpose::Rows(id, way, cursor.clone());
@@ -73,6 +75,12 @@ impl Model {
             }),
             Id::Causes => Question::Causes,
             Id::Audit => Question::Audit(PageParams { cursor, limit }),
+            Id::Chaos => Question::Experiments,
+            Id::Runs => Question::Runs(HistoryParams {
+                name: None,
+                limit: Some(limit),
+                before: cursor,
+            }),
             Id::Overview
             | Id::Topology
             | Id::Consumers
@@ -113,6 +121,7 @@ impl Model {
             Id::Dead => self.dead = super::Pages::default(),
             Id::Causes => self.causes = super::Pages::default(),
             Id::Audit => self.audit = super::Pages::default(),
+            Id::Runs => self.drill.runs = super::Pages::default(),
             _ => return,
         }
         self.asked

@@ -1,5 +1,6 @@
 //! What can lie over a screen: menus, dialogs, help. The top one gets the keys.
 
+use pipectl_shared::chaos::{Preview, Progress, RunParams};
 use pipectl_shared::plan::{Action, Plan, PlanParams, Selection};
 use pipectl_shared::spec::Spec;
 
@@ -22,6 +23,10 @@ pub(crate) enum Layer {
     Form(Form),
     /// A plan from its making to its result.
     Plan(Box<PlanStep>),
+    /// What an experiment would do, to be confirmed.
+    Rehearsal(Box<Rehearsal>),
+    /// The document of a run.
+    Run(Box<RunView>),
     /// One entry with its payload.
     Detail(Box<Detail>),
     /// Really quit, while a plan runs? The focus is on "stay" until moved.
@@ -83,6 +88,14 @@ pub(crate) enum ItemKind {
         /// Parameters that are known from the row: name, value.
         given: Vec<(String, String)>,
     },
+    /// Opens the form of an experiment of the daemon's catalogue.
+    Experiment(String),
+    /// Ends the run that is under way.
+    Stop,
+    /// Opens the form of the lever: pulls it, or takes it back.
+    Lever(bool),
+    /// Opens the document of a run: its id, and which experiment it was of.
+    Run(String, String),
     /// Goes to a screen.
     Screen(Id),
     /// Goes to a screen and filters it.
@@ -105,7 +118,9 @@ pub(crate) struct Palette {
 /// A command's parameters being filled in.
 #[derive(Debug, Clone)]
 pub(crate) struct Form {
-    /// What the daemon says of it.
+    /// What its parameters are for.
+    pub(crate) of: FormOf,
+    /// What the daemon says of it; of an experiment, with the parameters that every run has behind its own.
     pub(crate) spec: Spec,
     /// By parameter.
     pub(crate) fields: Vec<TextField>,
@@ -117,6 +132,51 @@ pub(crate) struct Form {
     pub(crate) would: Option<Result<String, Fault>>,
     /// Whether it was sent and is not answered.
     pub(crate) is_sent: bool,
+}
+
+/// What a form is filled in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FormOf {
+    /// A command of the daemon's catalogue.
+    Command,
+    /// A run of an experiment, which is shown in a layer of its own before it begins.
+    Experiment,
+    /// The lever: pull it, or take it back.
+    Lever(bool),
+}
+
+/// What an experiment would do, and the question whether to.
+#[derive(Debug, Clone)]
+pub(crate) struct Rehearsal {
+    /// As the daemon says; nothing was done.
+    pub(crate) preview: Preview,
+    /// What is sent on Run: as it was asked, with the seed that was shown.
+    pub(crate) params: RunParams,
+    /// First line that is shown.
+    pub(crate) line: usize,
+    /// Begins at Cancel.
+    pub(crate) focus: Focus,
+    /// Why the daemon did not begin.
+    pub(crate) fault: Option<Fault>,
+    /// Whether it was sent and is not answered.
+    pub(crate) is_sent: bool,
+    /// As in [`Confirm`].
+    pub(crate) opened_ms: u64,
+}
+
+/// The document of a run, to read.
+#[derive(Debug, Clone)]
+pub(crate) struct RunView {
+    /// Its id.
+    pub(crate) id: String,
+    /// Name of the experiment; untrusted.
+    pub(crate) experiment: String,
+    /// What is known of it, once it came.
+    pub(crate) progress: Option<Box<Progress>>,
+    /// Why it did not come.
+    pub(crate) fault: Option<Fault>,
+    /// First line that is shown.
+    pub(crate) line: usize,
 }
 
 impl Form {

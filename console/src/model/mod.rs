@@ -3,6 +3,8 @@
 
 mod ask;
 mod detail;
+mod drill;
+mod experiment;
 mod field;
 mod layer;
 mod list;
@@ -16,8 +18,13 @@ use pipectl_shared::rpc::Role;
 use pipectl_shared::snapshot::{Audit, Cause, Dead, Latency, Pending};
 
 pub(crate) use detail::{Detail, DetailOf, PayloadView};
+pub(crate) use drill::{Drill, MARKS_MAX, Watch};
+pub(crate) use experiment::N_COMMON;
 pub(crate) use field::TextField;
-pub(crate) use layer::{Confirm, Focus, Form, Item, ItemKind, Layer, Menu, Palette, PlanStep};
+pub(crate) use layer::{
+    Confirm, Focus, Form, FormOf, Item, ItemKind, Layer, Menu, Palette, PlanStep, Rehearsal,
+    RunView,
+};
 pub(crate) use list::ListView;
 pub(crate) use pages::{PAGE_ROWS, Pages};
 pub(crate) use selector::{has_selection, parse_selector, word};
@@ -65,10 +72,26 @@ pub(crate) struct Deed {
     pub(crate) result: Option<String>,
     /// Plan that it ran, if one.
     pub(crate) plan: Option<String>,
+    /// Which answer says how it ended.
+    pub(crate) awaits: Purpose,
+}
+
+impl Deed {
+    /// One that is no plan, and under way.
+    pub(crate) fn of(what: &str, command: String, awaits: Purpose) -> Self {
+        Self {
+            ts_ms: 0,
+            what: what.to_owned(),
+            command,
+            result: None,
+            plan: None,
+            awaits,
+        }
+    }
 }
 
 /// Deeds kept.
-pub(crate) const DEEDS_MAX: usize = 200;
+const DEEDS_MAX: usize = 200;
 
 /// Why a question was asked, so that its answer finds its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +110,18 @@ pub(crate) enum Purpose {
     Slots(Series),
     /// Figures from before the console was there.
     Series,
+    /// How far the watched run is, by its id.
+    Progress(String),
+    /// The document of a run, by its id.
+    Document(String),
+    /// What an experiment would do.
+    Rehearsal,
+    /// That an experiment began.
+    Begin,
+    /// That what runs ends.
+    Stop,
+    /// That the lever moved.
+    Lever,
 }
 
 /// Where an answered page goes.
@@ -133,6 +168,8 @@ pub(crate) struct Model {
     pub(crate) latency: Option<Vec<Latency>>,
     /// Latency over time.
     pub(crate) slots: SlotBook,
+    /// Experiments and their runs.
+    pub(crate) drill: Drill,
     /// Time cursor of charts: columns back from now; `None` = now.
     pub(crate) time_back: Option<usize>,
     /// What lies over the screen, bottom first.
@@ -171,6 +208,7 @@ impl Model {
             audit: Pages::default(),
             latency: None,
             slots: SlotBook::default(),
+            drill: Drill::default(),
             time_back: None,
             layers: Vec::new(),
             deeds: Vec::new(),
@@ -193,6 +231,15 @@ impl Model {
     /// The list of a screen, to change it.
     pub(crate) fn list_mut(&mut self, id: Id) -> &mut ListView {
         self.lists.entry(id).or_default()
+    }
+
+    /// Notes what was done from here.
+    pub(crate) fn remember(&mut self, mut deed: Deed) {
+        deed.ts_ms = self.wall_ms();
+        self.deeds.push(deed);
+        if self.deeds.len() > DEEDS_MAX {
+            self.deeds.remove(0);
+        }
     }
 
     /// Says something in the footer for some seconds.

@@ -8,6 +8,7 @@ pub(crate) mod human;
 mod json;
 mod markdown;
 mod screen;
+pub(crate) mod shell;
 mod table;
 mod text;
 

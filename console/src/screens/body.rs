@@ -210,6 +210,13 @@ fn counts(model: &Model, screen: &Screen, list: &List, view: &ListView) -> Strin
         Id::Dead => paged(&model.dead),
         Id::Causes => paged(&model.causes),
         Id::Audit => paged(&model.audit),
+        Id::Runs => paged(&model.drill.runs),
+        Id::Chaos => (
+            None,
+            0,
+            false,
+            model.drill.catalogue.as_ref().map(|_| model.drill.at_ms),
+        ),
         _ => (None, 0, false, None),
     };
     if !is_loaded(model, screen) {
@@ -281,6 +288,8 @@ fn is_loaded(model: &Model, screen: &Screen) -> bool {
         (Source::Pages, Id::Pending) => model.pending.is_loaded,
         (Source::Pages, Id::Dead) => model.dead.is_loaded,
         (Source::Pages, Id::Causes) => model.causes.is_loaded,
+        (Source::Pages, Id::Chaos) => model.drill.catalogue.is_some(),
+        (Source::Pages, Id::Runs) => model.drill.runs.is_loaded,
         (Source::Pages, _) => model.audit.is_loaded,
     }
 }

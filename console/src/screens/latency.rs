@@ -29,6 +29,7 @@ pub(super) const SCREEN: Screen = Screen {
         "~: some values began at an entry id's millisecond, so they are right to 1 ms only.",
         "OUT: values over 60 s or under 1 us; counted here and left out of the rest.",
         "Heatmap: a column is a slot of 5 s, a row holds latencies above its label, a shade is a count; log scale, same for all columns.",
+        "C on the time axis: an experiment put a fault in; c: it was taken back.",
         "Blank: nothing counted there. A dashed column: nobody looked (the daemon was down). UTC.",
         "[ and ] or Left and Right move the time cursor; L goes back to now. Latencies of slow entries are not corrected for what they held up.",
     ],
@@ -310,11 +311,20 @@ fn draw_hour(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     draw_column_line(ink, line, spans.get(at), cursor.is_some());
     let columns: Vec<_> = spans.iter().map(Span::buckets).collect();
     let ends_ms: Vec<_> = spans.iter().map(|span| span.end_ms).collect();
+    let from_ms = ends_ms
+        .first()
+        .copied()
+        .unwrap_or(0)
+        .saturating_sub(spans[0].step_ms);
+    let faults = model
+        .facts
+        .faults(from_ms, ends_ms.last().copied().unwrap_or(0));
     let map = Heatmap {
         columns: &columns,
         ends_ms: &ends_ms,
         step_ms: spans[spans.len() - 1].step_ms,
         cursor,
+        faults: &faults,
     };
     let rest = Rect::new(inner.x, inner.y + 1, inner.width, inner.height - 1);
     draw_heatmap(ink, rest, &map);

@@ -7,6 +7,7 @@ mod balance;
 mod body;
 mod canvas;
 mod causes;
+mod chaos;
 mod consumers;
 mod dead;
 mod events;
@@ -18,6 +19,7 @@ mod owner;
 mod pending;
 mod pressure;
 mod results;
+mod runs;
 mod screen;
 #[cfg(test)]
 mod sizes;
@@ -26,6 +28,9 @@ mod system;
 mod topology;
 mod trends;
 
+pub(crate) use chaos::{
+    RunLine, allowed, covered_by_run, rehearsal_lines, run_command, run_lines, running_words,
+};
 pub(crate) use guide::guide;
 pub(crate) use latency::{chosen_series, is_told as is_latency_told};
 pub(crate) use offers::matches;
@@ -44,6 +49,8 @@ pub(crate) static SCREENS: &[Screen] = &[
     consumers::SCREEN,
     results::SCREEN,
     latency::SCREEN,
+    chaos::SCREEN,
+    runs::SCREEN,
     events::SCREEN,
     alerts::SCREEN,
     audit::SCREEN,

@@ -97,8 +97,30 @@ fn frame(ink: &Ink<'_>, width: u16, height: u16, trends: &[Trend]) -> Frame {
     }
 }
 
+/// The faults of the five minutes that are shown, the newest first; `true` = injected.
+fn faults(model: &Model) -> Vec<(u64, bool)> {
+    let Some(shown_ms) = model.facts.snapshot().map(|snapshot| snapshot.ts_ms) else {
+        return Vec::new();
+    };
+    let from_ms = shown_ms.saturating_sub(SPAN_S as u64 * 1_000);
+    model.facts.faults(from_ms, shown_ms)
+}
+
+/// Whether a row is for the faults: only while there is one, and where no trend goes for it. Elsewhere they stand in the
+/// first trend, each in place of one cell.
+fn has_faults(faults: &[(u64, bool)], height: u16, trends: &[Trend]) -> bool {
+    !faults.is_empty() && usize::from(height) > trends.len()
+}
+
 /// The words of a title for trends drawn in this width: how long, and how fine.
-pub(super) fn span(ink: &Ink<'_>, width: u16, height: u16, trends: &[Trend]) -> String {
+pub(super) fn span(
+    model: &Model,
+    ink: &Ink<'_>,
+    width: u16,
+    height: u16,
+    trends: &[Trend],
+) -> String {
+    let height = height - u16::from(has_faults(&faults(model), height, trends));
     let frame = frame(ink, width, height, trends);
     format!("last 5 min, {} s a cell, blank = unknown", frame.step_s)
 }
@@ -108,8 +130,10 @@ pub(super) fn draw_trends(model: &Model, ink: &mut Ink<'_>, area: Rect, trends: 
     if area.width < 12 || area.height == 0 {
         return;
     }
-    let frame = frame(ink, area.width, area.height, trends);
-    let mut y = area.y;
+    let faults = faults(model);
+    let n_rows = u16::from(has_faults(&faults, area.height, trends));
+    let frame = frame(ink, area.width, area.height - n_rows, trends);
+    let mut y = area.y + n_rows;
     for (n, trend) in (0..).zip(trends) {
         // What is left over goes to the first ones, a row each.
         let height = frame.height + u16::from(n < frame.over);
@@ -119,6 +143,53 @@ pub(super) fn draw_trends(model: &Model, ink: &mut Ink<'_>, area: Rect, trends: 
         let at = Rect::new(area.x, y, area.width, height);
         draw_trend(model, ink, at, &frame, trend);
         y += height;
+    }
+    if !faults.is_empty() {
+        draw_faults(model, ink, area, &frame, &faults, n_rows > 0);
+    }
+}
+
+/// Above the trends: `C` where a fault was injected, hatched while it was in, `c` where it was taken back.
+fn draw_faults(
+    model: &Model,
+    ink: &mut Ink<'_>,
+    area: Rect,
+    frame: &Frame,
+    faults: &[(u64, bool)],
+    has_row: bool,
+) {
+    if has_row {
+        let room = frame.label.saturating_sub(1);
+        ink.text(area.x, area.y, room, "chaos", Role::Warn);
+    }
+    let step_s = frame.step_s.max(1) as u64;
+    let shown_s = model.facts.snapshot().map_or(0, |s| s.ts_ms / 1_000);
+    // Cells before the right end, as the points beneath are put into theirs.
+    let column = |ms: u64| {
+        let back = (shown_s / step_s).saturating_sub(ms / 1_000 / step_s);
+        let back = u16::try_from(back).ok()?;
+        let x = (area.x + frame.label + frame.chart).checked_sub(back + 1)?;
+        (x >= area.x + frame.label).then_some(x)
+    };
+    // From the newest back: a fault is in up to its end, or to now.
+    let mut end = area.x + frame.label + frame.chart;
+    for (ms, is_begin) in faults {
+        let Some(x) = column(*ms) else { break };
+        if *is_begin {
+            for x in (x..end).filter(|_| has_row) {
+                ink.glyph(x, area.y, '▒', '=', Role::Warn);
+            }
+            ink.glyph(x, area.y, 'C', 'C', Role::Key);
+        } else {
+            ink.glyph(x, area.y, 'c', 'c', Role::Key);
+        }
+        end = x;
+    }
+    // The oldest that is known ended one whose begin is out of sight.
+    if has_row && faults.last().is_some_and(|(_, is_begin)| !is_begin) {
+        for x in area.x + frame.label..end {
+            ink.glyph(x, area.y, '▒', '=', Role::Warn);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Answers: each goes where its question came from. One that does not fit its question is a fault of the daemon's, told
 //! and thrown away.
 
-use super::{detail, dialogs, lists, plans};
+use super::{detail, dialogs, drill, lists, plans};
 use crate::message::{Answer, Effect, Fault};
 use crate::model::{Model, PageWay, Purpose};
 use crate::place::Id;
@@ -44,6 +44,13 @@ pub(super) fn take(
         // An older daemon has no such method: trends begin now.
         (Purpose::Series, Err(_)) => {}
         (Purpose::Slots(_) | Purpose::Series, Ok(_)) => unfit(model),
+        (Purpose::Progress(id), answer) => return drill::progress(model, &id, answer),
+        (Purpose::Document(id), answer) => drill::document(model, &id, answer),
+        (Purpose::Rehearsal, answer) => drill::rehearsed(model, answer),
+        (Purpose::Begin, answer) => return drill::began(model, answer),
+        (purpose @ (Purpose::Stop | Purpose::Lever), answer) => {
+            return drill::stopped(model, &purpose, answer);
+        }
     }
     Vec::new()
 }
@@ -60,6 +67,8 @@ fn rows(model: &mut Model, id: Id, way: PageWay, cursor: Option<String>, answer:
         (Id::Dead, Answer::Dead(page)) => model.dead.take(page, way, cursor, now_ms),
         (Id::Causes, Answer::Causes(page)) => model.causes.take(page, PageWay::First, None, now_ms),
         (Id::Audit, Answer::Audit(page)) => model.audit.take(page, way, cursor, now_ms),
+        (Id::Chaos, Answer::Experiments(catalogue)) => model.take_catalogue(catalogue),
+        (Id::Runs, Answer::Runs(page)) => model.drill.runs.take(page, way, cursor, now_ms),
         _ => return unfit(model),
     }
     lists::reorder_of(model, id);

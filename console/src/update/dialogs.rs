@@ -4,12 +4,13 @@ use pipectl_shared::rpc::CommandParams;
 use pipectl_shared::spec::{ParamKind, Spec};
 use serde_json::{Map, Value};
 
-use super::{detail, go, lists, palette, plans};
+use super::{detail, drill, go, lists, palette, plans};
 use crate::keys::{Act, Key};
 use crate::message::{Answer, Effect, Fault, Question};
 use crate::model::{
-    DEEDS_MAX, Deed, Focus, Form, Item, ItemKind, Layer, Menu, Model, PlanStep, Purpose, TextField,
+    Deed, Focus, Form, FormOf, Item, ItemKind, Layer, Menu, Model, PlanStep, Purpose, TextField,
 };
+use crate::output::shell::quote;
 use crate::screens;
 
 /// A key while something lies over the screen.
@@ -21,6 +22,8 @@ pub(super) fn press(model: &mut Model, key: Key, act: Option<Act>) -> Vec<Effect
         Some(Layer::Form(_)) => form(model, key),
         Some(Layer::Plan(_)) => plans::press(model, key),
         Some(Layer::Detail(_)) => detail::press(model, key, act),
+        Some(Layer::Rehearsal(_)) => drill::press_rehearsal(model, key, act),
+        Some(Layer::Run(_)) => drill::press_run(model, key, act),
         Some(Layer::Quit(_)) => leaving(model, key, act),
         None => Vec::new(),
     }
@@ -45,9 +48,13 @@ pub(super) fn open_field(model: &mut Model) -> Option<&mut TextField> {
             }
             _ => None,
         },
-        Layer::Help(_) | Layer::Journal(_) | Layer::Menu(_) | Layer::Detail(_) | Layer::Quit(_) => {
-            None
-        }
+        Layer::Help(_)
+        | Layer::Journal(_)
+        | Layer::Menu(_)
+        | Layer::Detail(_)
+        | Layer::Rehearsal(_)
+        | Layer::Run(_)
+        | Layer::Quit(_) => None,
     }
 }
 
@@ -157,6 +164,16 @@ pub(super) fn choose(model: &mut Model, item: Item) -> Vec<Effect> {
             open_form(model, &name, &given);
             Vec::new()
         }
+        ItemKind::Experiment(name) => {
+            model.open_experiment(&name);
+            Vec::new()
+        }
+        ItemKind::Stop => model.stop_experiment(),
+        ItemKind::Lever(pull) => {
+            model.open_lever(pull);
+            Vec::new()
+        }
+        ItemKind::Run(id, experiment) => model.open_run(id, experiment),
         ItemKind::Screen(id) => go(model, id),
         ItemKind::Filtered(id, filter) => {
             model
@@ -201,6 +218,7 @@ fn open_form(model: &mut Model, name: &str, given: &[(String, String)]) {
     let first_empty = fields.iter().position(|field| field.text().is_empty());
     let focus = first_empty.unwrap_or(fields.len() + 1);
     model.layers.push(Layer::Form(Form {
+        of: FormOf::Command,
         spec,
         fields,
         reason: TextField::default(),
@@ -219,6 +237,8 @@ fn form(model: &mut Model, key: Key) -> Vec<Effect> {
         Key::Esc => {
             model.layers.pop();
         }
+        // What was asked is what is answered: until then the fields stand still.
+        _ if form.is_sent && form.of != FormOf::Command => {}
         Key::Tab | Key::Down => form.focus = (form.focus + 1) % n_parts,
         Key::BackTab | Key::Up => form.focus = (form.focus + n_parts - 1) % n_parts,
         Key::Left | Key::Right if form.focus > form.fields.len() => {
@@ -231,7 +251,13 @@ fn form(model: &mut Model, key: Key) -> Vec<Effect> {
         Key::Enter if form.focus == form.cancel() => {
             model.layers.pop();
         }
-        Key::Enter if form.focus == form.run() => return send(model),
+        Key::Enter if form.focus == form.run() => {
+            return match form.of {
+                FormOf::Command => send(model),
+                FormOf::Experiment => drill::rehearse(model),
+                FormOf::Lever(pull) => drill::move_lever(model, pull),
+            };
+        }
         Key::Enter => form.focus += 1,
         _ => {
             if let Some(field) = open_field(model) {
@@ -278,14 +304,8 @@ fn send(model: &mut Model) -> Vec<Effect> {
     form.is_sent = true;
     let name = form.spec.name.clone();
     if !dry_run {
-        let deed = Deed {
-            ts_ms: 0,
-            what: name.clone(),
-            command: equal_command(&name, &params, reason.as_deref()),
-            result: None,
-            plan: None,
-        };
-        remember(model, deed);
+        let command = equal_command(&name, &params, reason.as_deref());
+        model.remember(Deed::of(&name, command, Purpose::Command));
     }
     let question = Question::Command(CommandParams {
         name,
@@ -296,16 +316,10 @@ fn send(model: &mut Model) -> Vec<Effect> {
     vec![model.ask(Purpose::Command, question)]
 }
 
-/// Notes what was done from here.
-pub(super) fn remember(model: &mut Model, mut deed: Deed) {
-    deed.ts_ms = model.wall_ms();
-    model.deeds.push(deed);
-    if model.deeds.len() > DEEDS_MAX {
-        model.deeds.remove(0);
-    }
-}
-
-fn parameters(spec: &Spec, fields: &[TextField]) -> Result<Map<String, Value>, (usize, String)> {
+pub(super) fn parameters(
+    spec: &Spec,
+    fields: &[TextField],
+) -> Result<Map<String, Value>, (usize, String)> {
     let mut params = Map::new();
     for (at, (param, field)) in spec.params.iter().zip(fields).enumerate() {
         let text = field.text().trim();
@@ -317,6 +331,9 @@ fn parameters(spec: &Spec, fields: &[TextField]) -> Result<Map<String, Value>, (
                 ));
             }
             continue;
+        }
+        if let Some(why) = drill::misfit(param, text) {
+            return Err((at, why));
         }
         let value = match &param.kind {
             ParamKind::Integer { min, max } => match text.parse::<i64>() {
@@ -378,16 +395,6 @@ fn equal_command(name: &str, params: &Map<String, Value>, reason: Option<&str>) 
     command
 }
 
-/// For a POSIX shell: single quotes around anything but plain words.
-fn quote(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
 /// The daemon says what a command would do, or that it did it.
 pub(super) fn command_answered(model: &mut Model, answer: Result<Answer, Fault>) -> Vec<Effect> {
     let said = match answer {
@@ -400,8 +407,9 @@ pub(super) fn command_answered(model: &mut Model, answer: Result<Answer, Fault>)
     };
     let was_run = model
         .deeds
-        .last_mut()
-        .filter(|deed| deed.result.is_none() && deed.plan.is_none());
+        .iter_mut()
+        .rev()
+        .find(|deed| deed.result.is_none() && deed.awaits == Purpose::Command);
     let Some(deed) = was_run else {
         if let Some(Layer::Form(form)) = model.layers.last_mut() {
             form.is_sent = false;
@@ -436,7 +444,7 @@ pub(super) fn command_answered(model: &mut Model, answer: Result<Answer, Fault>)
 }
 
 /// What a command answered, in words.
-fn told(value: &Value) -> String {
+pub(super) fn told(value: &Value) -> String {
     for key in ["message", "would"] {
         if let Some(text) = value.get(key).and_then(Value::as_str) {
             return if key == "would" {

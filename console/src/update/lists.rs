@@ -128,6 +128,7 @@ fn fetch_near(model: &mut Model, act: Act) -> Vec<Effect> {
         Id::Pending => (model.pending.has_before(), model.pending.has_after()),
         Id::Dead => (model.dead.has_before(), model.dead.has_after()),
         Id::Audit => (model.audit.has_before(), model.audit.has_after()),
+        Id::Runs => (model.drill.runs.has_before(), model.drill.runs.has_after()),
         _ => (false, false),
     };
     let view = model.list(id);

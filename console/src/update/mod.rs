@@ -4,6 +4,7 @@
 mod answers;
 mod detail;
 mod dialogs;
+mod drill;
 mod lists;
 mod palette;
 mod plans;
@@ -45,6 +46,7 @@ pub(crate) fn update(model: &mut Model, now_ms: u64, msg: Msg) -> Vec<Effect> {
     };
     let series = screens::chosen_series(model);
     effects.extend(model.ask_slots(series));
+    effects.extend(model.ask_progress());
     gate(model.options.read_only, effects)
 }
 
@@ -82,10 +84,12 @@ fn link(model: &mut Model, msg: LinkMsg) -> Vec<Effect> {
                 retry_at_ms: model.now_ms + retry_in_ms,
             };
             plans::connection_lost(model);
+            drill::connection_lost(model);
         }
         LinkMsg::Refused { why, hint } => {
             model.facts.link = Link::Refused { why, hint };
             plans::connection_lost(model);
+            drill::connection_lost(model);
         }
         LinkMsg::Stats(snapshot) => {
             model.history.take(&snapshot);
@@ -202,6 +206,10 @@ fn jump(model: &mut Model, c: char) -> Vec<Effect> {
 
 /// Goes to a screen.
 pub(super) fn go(model: &mut Model, id: Id) -> Vec<Effect> {
+    if id == Id::Chaos && model.screen != id && model.running().is_some() {
+        // Who comes while something breaks wants to see it.
+        model.drill.is_live = true;
+    }
     let mut effects = model.go(id, screens::of(id).group);
     if screens::of(id).source == Source::Latency {
         effects.extend(refresh(model, PageWay::First));

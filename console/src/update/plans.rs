@@ -4,7 +4,6 @@
 use pipectl_shared::plan::{Plan, PlanParams, State};
 use pipectl_shared::rpc::{PlanIdParams, PlanRunParams};
 
-use super::dialogs::remember;
 use super::lists;
 use crate::keys::Key;
 use crate::message::{Effect, Fault, Question};
@@ -380,10 +379,11 @@ fn run(model: &mut Model) -> Vec<Effect> {
         command: plan.command,
         result: None,
         plan: Some(plan.id),
+        awaits: Purpose::Plan,
     };
     // The dialog stays at its question until the daemon takes it, so that a refusal is read where it was confirmed.
     confirm.fault = None;
     confirm.is_sent = true;
-    remember(model, deed);
+    model.remember(deed);
     vec![model.ask(Purpose::Plan, Question::PlanRun(params))]
 }

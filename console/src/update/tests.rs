@@ -2,13 +2,14 @@
 //!
 //! Past 400 lines because each table is one kind of message, and all of them stand on the same desk.
 
+use pipectl_shared::chaos::RunParams;
 use pipectl_shared::plan::{Action, Selection, State};
 use pipectl_shared::rpc::Role;
 use pipectl_shared::snapshot::Page;
 
 use super::gate;
 use crate::facts::Freshness;
-use crate::fixtures::{self, Desk, NOW_MS, THEME, fault};
+use crate::fixtures::{self, Desk, NOW_MS, RUN_ID, Scene, THEME, fault};
 use crate::keys::Key;
 use crate::message::{Answer, Effect, LinkMsg, Msg, Question};
 use crate::model::{Focus, Layer, PAGE_ROWS, PlanStep};
@@ -948,4 +949,505 @@ fn a_plan_by_filter_is_offered_only_where_the_daemon_reads_the_whole_filter() {
     // "Claim all that match batch" would claim all there are: the daemon knows nothing of words looked for here.
     assert!(!has_plan("batch"));
     assert!(!has_plan("stage=enrich batch"));
+}
+
+/// A connected console on the chaos screen, with the cursor on an experiment that has parameters.
+fn chaos() -> Desk {
+    let mut desk = Desk::live((80, 24));
+    desk.go(Id::Chaos);
+    desk.press("j j j j j");
+    assert_eq!(cursor(&desk), "net.latency");
+    desk
+}
+
+/// The question that begins a run, or asks what it would do.
+#[track_caller]
+fn asked_to_run(desk: &Desk) -> &RunParams {
+    let run = desk.asked.iter().find_map(|(_, question)| match question {
+        Question::RunExperiment(params) => Some(&**params),
+        _ => None,
+    });
+    run.unwrap_or_else(|| panic!("nothing is run: {:?}", desk.asked))
+}
+
+fn n_asked_to_stop(desk: &Desk) -> usize {
+    let stop = |question: &&Question| matches!(question, Question::StopExperiment(_));
+    asked(desk).into_iter().filter(stop).count()
+}
+
+#[test]
+fn an_experiment_is_shown_confirmed_and_run_with_the_seed_that_was_shown() {
+    let mut desk = Desk::live((80, 24));
+    desk.press_only("4");
+    assert!(matches!(asked(&desk)[..], [Question::Experiments]));
+    desk.answer_all();
+    desk.press("j j j j j Enter");
+    assert!(matches!(desk.model.layers.last(), Some(Layer::Form(_))));
+    // Up to the delay, which the operator wants longer; then how long, and why.
+    desk.press("Down C-u");
+    desk.type_text("250ms");
+    desk.press("Down Down Down");
+    desk.type_text("20s");
+    desk.press("Down Down Down");
+    desk.type_text("it's a drill");
+    desk.press("Tab Tab");
+    desk.press_only("Enter");
+    let params = asked_to_run(&desk).clone();
+    assert!(params.dry_run);
+    assert_eq!(params.name, "net.latency");
+    assert_eq!(params.params["delay"], "250ms");
+    assert_eq!(params.params["share"], "30%");
+    assert_eq!(params.lasts.as_deref(), Some("20s"));
+    assert_eq!((params.rate, params.seed), (None, None));
+    assert!(!params.params.contains_key("for"), "{params:?}");
+    assert!(desk.model.deeds.is_empty(), "nothing was done yet");
+    desk.answer_all();
+    let Some(Layer::Rehearsal(shown)) = desk.model.layers.last() else {
+        panic!("{:?}", desk.model.layers.last());
+    };
+    assert_eq!(shown.focus, Focus::Cancel);
+    assert_eq!(shown.preview.seed, 1_906);
+    desk.press("Tab");
+    desk.now_ms += 200;
+    desk.press_only("Enter");
+    let params = asked_to_run(&desk).clone();
+    assert!(!params.dry_run);
+    assert_eq!(params.seed, Some(1_906));
+    desk.answer_all();
+    assert!(desk.model.layers.is_empty());
+    let deed = desk.model.deeds.last().unwrap();
+    assert_eq!(
+        deed.command,
+        r"pipectl chaos run net.latency --for 20s --set delay=250ms --set jitter=50ms --set share=30% --seed 1906 --reason 'it'\''s a drill'"
+    );
+    assert_eq!(deed.result, Some(format!("began {RUN_ID}")));
+    // It is watched until its end, which the journal knows.
+    desk.set_scene(Scene::Running);
+    desk.pass(1_000);
+    desk.answer_all();
+    assert!(desk.model.drill.is_live);
+    assert_eq!(desk.model.drill.watch.as_ref().unwrap().slots.len(), 33);
+    desk.set_scene(Scene::Deviated);
+    desk.pass(1_000);
+    let get = asked(&desk)
+        .into_iter()
+        .find_map(|question| match question {
+            Question::Run(params) => Some(params.clone()),
+            _ => None,
+        });
+    let get = get.unwrap();
+    assert_eq!((get.after_mark, get.after_t_ms), (7, 33_000));
+    desk.answer_all();
+    let watch = desk.model.drill.watch.as_ref().unwrap();
+    assert_eq!((watch.slots.len(), watch.marks.len()), (63, 12));
+    let result = desk.model.deeds.last().unwrap().result.clone().unwrap();
+    assert!(result.contains("deviated: recovered 9.1s"), "{result}");
+    // Nothing more is asked of a run that has ended.
+    desk.pass(10_000);
+    let runs = |desk: &Desk| {
+        let is_run = |question: &&Question| matches!(question, Question::Run(_));
+        asked(desk).into_iter().filter(is_run).count()
+    };
+    assert_eq!(runs(&desk), 0, "{:?}", desk.asked);
+}
+
+#[test]
+fn a_wrong_parameter_is_named_and_nothing_is_asked() {
+    let table = [
+        ("delay", "3s", "from 1ms to 2s"),
+        ("delay", "soon", "from 1ms to 2s"),
+        ("share", "0%", "from 1% to 100%"),
+        ("share", "170", "from 1% to 100%"),
+        ("share", "-5%", "from 1% to 100%"),
+        ("for", "long", "no duration"),
+        ("rate", "0", "from 1 to 50000"),
+        ("seed", "x", "no whole number"),
+    ];
+    for (name, text, part) in table {
+        let mut desk = chaos();
+        desk.press("Enter");
+        let Some(Layer::Form(form)) = desk.model.layers.last() else {
+            panic!("no form");
+        };
+        let at = form.spec.params.iter().position(|param| param.name == name);
+        let (at, run) = (at.unwrap(), form.run());
+        for _ in 0..run - at {
+            desk.press("Up");
+        }
+        desk.press("C-u");
+        desk.type_text(text);
+        for _ in 0..run - at {
+            desk.press("Down");
+        }
+        desk.press_only("Enter");
+        assert!(desk.asked.is_empty(), "{name} {text}: {:?}", desk.asked);
+        let Some(Layer::Form(form)) = desk.model.layers.last() else {
+            panic!("the form is gone");
+        };
+        assert_eq!(form.focus, at, "{name} {text}");
+        let Some(Err(fault)) = &form.would else {
+            panic!("{name} {text}: {:?}", form.would);
+        };
+        assert!(fault.message.starts_with(name), "{}", fault.message);
+        assert!(fault.message.contains(part), "{}", fault.message);
+    }
+}
+
+#[test]
+fn who_may_not_is_told_why_before_anything_is_asked() {
+    let no_right = |desk: &mut Desk| {
+        let mut hello = Box::new(fixtures::hello(Role::Operator));
+        hello.rights.clear();
+        let socket = String::new();
+        desk.tell(LinkMsg::Up { hello, socket });
+        desk.answer_all();
+    };
+    type Way = fn(&mut Desk);
+    type Set<'a> = &'a dyn Fn(&mut Desk);
+    let table: [(&str, Set<'_>, &str); 4] = [
+        ("off", &|desk| desk.set_scene(Scene::Off), "enabled = true"),
+        ("lever", &|desk| desk.set_scene(Scene::Lever), "sre-ben"),
+        (
+            "running",
+            &|desk| desk.set_scene(Scene::Running),
+            "one at a time",
+        ),
+        ("right", &no_right, "the right chaos"),
+    ];
+    let ways: [(&str, Way); 2] = [
+        ("enter", |desk| desk.press("Enter")),
+        ("palette", |desk| {
+            desk.press(":");
+            desk.type_text("chaos.run net.latency");
+            desk.press("Enter");
+        }),
+    ];
+    for (desc, set, part) in table {
+        for (way, go) in ways {
+            let mut desk = Desk::live((80, 24));
+            set(&mut desk);
+            desk.go(Id::Chaos);
+            desk.press("Esc j j j j j");
+            go(&mut desk);
+            assert!(desk.model.layers.is_empty(), "{desc} {way}");
+            assert!(
+                notice(&desk).contains(part),
+                "{desc} {way}: {}",
+                notice(&desk)
+            );
+            assert!(desk.asked.is_empty(), "{desc} {way}: {:?}", desk.asked);
+        }
+    }
+}
+
+#[test]
+fn the_right_to_experiments_is_one_of_its_own() {
+    for (role, rights, may) in [
+        (Role::Viewer, vec!["chaos".to_owned()], true),
+        (Role::Admin, Vec::new(), false),
+    ] {
+        let mut desk = chaos();
+        let mut hello = Box::new(fixtures::hello(role));
+        hello.rights = rights;
+        let socket = String::new();
+        desk.tell(LinkMsg::Up { hello, socket });
+        desk.answer_all();
+        desk.press("Enter");
+        let has_form = matches!(desk.model.layers.last(), Some(Layer::Form(_)));
+        assert_eq!(has_form, may, "{role:?}: {}", notice(&desk));
+        desk.press("Esc");
+        desk.set_scene(Scene::Running);
+        desk.press_only("S");
+        assert_eq!(n_asked_to_stop(&desk), usize::from(may), "{role:?}");
+    }
+}
+
+#[test]
+fn one_key_stops_what_runs_and_asks_nothing_before() {
+    let mut desk = Desk::live((80, 24));
+    desk.set_scene(Scene::Running);
+    desk.go(Id::Chaos);
+    desk.press_only("S");
+    assert_eq!(n_asked_to_stop(&desk), 1, "{:?}", desk.asked);
+    // Pressed again out of fear: one stop is enough.
+    desk.press_only("S");
+    assert_eq!(n_asked_to_stop(&desk), 1);
+    desk.answer_all();
+    let deed = desk.model.deeds.last().unwrap();
+    assert_eq!(deed.command, "pipectl chaos stop");
+    assert_eq!(deed.result.as_deref(), Some("stopping net.latency"));
+    // From any screen by name.
+    desk.go(Id::Pending);
+    desk.press(":");
+    desk.type_text("chaos.stop");
+    desk.press_only("Enter");
+    assert_eq!(n_asked_to_stop(&desk), 1);
+    // Elsewhere the key only sorts, and where nothing runs it says so.
+    for (scene, id) in [(Scene::Running, Id::Runs), (Scene::Idle, Id::Chaos)] {
+        let mut desk = Desk::live((80, 24));
+        desk.set_scene(scene);
+        desk.go(id);
+        desk.press_only("S");
+        assert_eq!(n_asked_to_stop(&desk), 0, "{scene:?} {id:?}");
+    }
+    // A console that only looks.
+    let mut desk = Desk::with((80, 24), THEME, true);
+    desk.come_up();
+    desk.set_scene(Scene::Running);
+    desk.go(Id::Chaos);
+    desk.press_only("S");
+    assert_eq!(n_asked_to_stop(&desk), 0);
+    assert!(notice(&desk).contains("read-only"), "{}", notice(&desk));
+}
+
+#[test]
+fn the_lever_is_pulled_and_taken_back_with_a_reason() {
+    let mut desk = chaos();
+    for (word, pull) in [("pull", true), ("release", false)] {
+        desk.press("x l");
+        desk.type_text("sale");
+        desk.press("Tab Tab Enter");
+        assert!(desk.asked.is_empty(), "the first press only tells");
+        desk.press("Tab");
+        desk.press_only("Enter");
+        let [Question::Lever(params)] = asked(&desk)[..] else {
+            panic!("{:?}", desk.asked);
+        };
+        assert_eq!(
+            (params.pull, params.reason.as_deref()),
+            (pull, Some("sale"))
+        );
+        desk.answer_all();
+        assert!(desk.model.layers.is_empty());
+        let deed = desk.model.deeds.last().unwrap();
+        assert_eq!(
+            deed.command,
+            format!("pipectl chaos lever {word} --reason sale")
+        );
+        assert_eq!(desk.model.pulled_lever().is_some(), pull);
+    }
+}
+
+#[test]
+fn a_preview_that_comes_late_is_for_nobody() {
+    // The form is left; one of another experiment, or of the same anew, is opened and asked for.
+    for (way, name) in [
+        ("Esc j Enter", "net.blackhole"),
+        ("Esc Enter", "net.latency"),
+    ] {
+        let mut desk = chaos();
+        desk.press("Enter");
+        desk.press_only("Enter");
+        let (ticket, question) = desk.asked.pop_front().unwrap();
+        desk.press(way);
+        desk.press_only("Enter");
+        let answer = desk.answer_to(&question).map(Box::new);
+        desk.tell(LinkMsg::Answer { ticket, answer });
+        assert!(
+            matches!(desk.model.layers.last(), Some(Layer::Form(form)) if form.is_sent),
+            "{name}: {:?}",
+            desk.model.layers.last()
+        );
+        desk.answer_all();
+        let Some(Layer::Rehearsal(shown)) = desk.model.layers.last() else {
+            panic!("{:?}", desk.model.layers.last());
+        };
+        assert_eq!(shown.preview.experiment, name);
+    }
+    // A preview of another experiment than was asked for is no preview.
+    let mut desk = chaos();
+    desk.press("Enter");
+    desk.press_only("Enter");
+    let other = fixtures::preview(&RunParams {
+        name: "redis.kill".to_owned(),
+        ..RunParams::default()
+    });
+    desk.answer_with(Ok(Answer::Rehearsed(other)));
+    assert!(matches!(desk.model.layers.last(), Some(Layer::Form(form))
+        if matches!(form.would, Some(Err(_))) && !form.is_sent));
+}
+
+#[test]
+fn keys_pressed_before_the_question_was_there_do_not_begin_a_run() {
+    let mut desk = chaos();
+    desk.press("Enter");
+    // A person who types ahead: show, to the button, begin.
+    for key in ["Enter", "Tab", "Enter"] {
+        desk.press_only(key);
+    }
+    desk.answer_all();
+    desk.press_only("Tab");
+    desk.press_only("Enter");
+    assert!(desk.asked.is_empty(), "{:?}", desk.asked);
+    assert!(matches!(
+        desk.model.layers.last(),
+        Some(Layer::Rehearsal(_))
+    ));
+    // Enter alone leaves, as in every dialog.
+    desk.now_ms += 200;
+    desk.press_only("Enter");
+    assert!(matches!(desk.model.layers.last(), Some(Layer::Form(_))));
+    assert!(desk.model.deeds.is_empty());
+}
+
+#[test]
+fn what_would_be_refused_has_no_button_and_a_refusal_is_read_where_it_was_asked() {
+    let mut desk = chaos();
+    desk.press("Enter");
+    desk.press_only("Enter");
+    let mut preview = fixtures::preview(asked_to_run(&desk));
+    preview.refused = Some("it is not steady".to_owned());
+    desk.answer_with(Ok(Answer::Rehearsed(preview)));
+    desk.press("Tab Enter");
+    assert!(desk.asked.is_empty());
+    assert!(matches!(desk.model.layers.last(), Some(Layer::Form(_))));
+    desk.press("Down Up Enter Tab");
+    desk.now_ms += 200;
+    desk.press_only("Enter");
+    desk.answer_with(Err(fault("another experiment began in between", None)));
+    let Some(Layer::Rehearsal(shown)) = desk.model.layers.last() else {
+        panic!("{:?}", desk.model.layers.last());
+    };
+    assert_eq!(shown.focus, Focus::Cancel);
+    assert!(
+        shown
+            .fault
+            .as_ref()
+            .unwrap()
+            .message
+            .contains("another experiment")
+    );
+    let deed = desk.model.deeds.last().unwrap();
+    assert!(
+        deed.result
+            .as_deref()
+            .unwrap()
+            .starts_with("failed: another")
+    );
+}
+
+#[test]
+fn a_run_is_asked_for_each_second_while_it_is_looked_at_and_never_twice_at_a_time() {
+    let n_runs = |desk: &Desk| {
+        let is_run = |question: &&Question| matches!(question, Question::Run(_));
+        asked(desk).into_iter().filter(is_run).count()
+    };
+    let mut desk = Desk::live((80, 24));
+    desk.set_scene(Scene::Running);
+    desk.pass(1_000);
+    assert_eq!(n_runs(&desk), 0, "nobody looks");
+    desk.press_only("4");
+    assert_eq!(n_runs(&desk), 1);
+    desk.pass(5_000);
+    assert_eq!(n_runs(&desk), 1, "its answer is under way");
+    desk.answer_all();
+    desk.pass(900);
+    assert_eq!(n_runs(&desk), 0);
+    desk.pass(100);
+    assert_eq!(n_runs(&desk), 1);
+    // The connection goes, as it does when the daemon is what is killed: it goes on where it was.
+    desk.go_down();
+    desk.pass(30_000);
+    assert_eq!(n_runs(&desk), 0);
+    desk.greet();
+    let get = asked(&desk)
+        .into_iter()
+        .find_map(|question| match question {
+            Question::Run(params) => Some(params.clone()),
+            _ => None,
+        });
+    assert_eq!(get.unwrap().after_t_ms, 33_000);
+    desk.answer_all();
+    // A picture that is held asks for nothing.
+    desk.set_scene(Scene::Running);
+    desk.press("f");
+    desk.asked.clear();
+    desk.model.asked.clear();
+    desk.pass(5_000);
+    assert_eq!(n_runs(&desk), 0);
+}
+
+#[test]
+fn the_answer_of_a_run_that_is_watched_no_more_changes_nothing() {
+    let mut desk = Desk::live((80, 24));
+    desk.set_scene(Scene::Running);
+    desk.press_only("4");
+    let at = desk
+        .asked
+        .iter()
+        .position(|(_, question)| matches!(question, Question::Run(_)));
+    let (ticket, question) = desk.asked.remove(at.unwrap()).unwrap();
+    desk.answer_all();
+    // Another run began before it was answered.
+    let mut snapshot = fixtures::snapshot(0);
+    let mut running = fixtures::running_experiment();
+    running.id = "20261120T150000-8".to_owned();
+    running.experiment = "redis.kill".to_owned();
+    snapshot.status.chaos = Some(running);
+    desk.stats(snapshot);
+    desk.answer_all();
+    assert_eq!(desk.model.drill.watch.as_ref().unwrap().slots.len(), 33);
+    let answer = desk.answer_to(&question).map(Box::new);
+    desk.tell(LinkMsg::Answer { ticket, answer });
+    let watch = desk.model.drill.watch.as_ref().unwrap();
+    assert_eq!(watch.running.id, "20261120T150000-8");
+    assert_eq!(watch.slots.len(), 33, "what was known of it is gone");
+    // The catalogue is older than the Snapshot: it does not bring the first one back.
+    desk.pass(2_000);
+    desk.answer_all();
+    let watch = desk.model.drill.watch.as_ref().unwrap();
+    assert_eq!(watch.running.id, "20261120T150000-8");
+}
+
+#[test]
+fn the_document_of_a_run_opens_and_a_late_one_of_another_is_not_it() {
+    let mut desk = Desk::live((80, 24));
+    desk.set_scene(Scene::Deviated);
+    desk.press("4 r");
+    assert_eq!(desk.model.screen, Id::Runs);
+    desk.press_only("Enter");
+    let (first, question) = desk.asked.pop_front().unwrap();
+    desk.press("Esc j");
+    desk.press_only("Enter");
+    let answer = desk.answer_to(&question).map(Box::new);
+    desk.tell(LinkMsg::Answer {
+        ticket: first,
+        answer,
+    });
+    let view = |desk: &Desk| match desk.model.layers.last() {
+        Some(Layer::Run(view)) => (view.id.clone(), view.progress.is_some()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(view(&desk), ("20261120T114501-6".to_owned(), false));
+    desk.answer_all();
+    assert_eq!(view(&desk), ("20261120T114501-6".to_owned(), true));
+    desk.press("y");
+    assert!(matches!(desk.effects.last(), Some(Effect::Copy(id)) if id == "20261120T114501-6"));
+    desk.press("G G Esc");
+    assert!(desk.model.layers.is_empty());
+}
+
+#[test]
+fn an_answer_to_a_command_is_not_taken_for_that_of_an_experiment() {
+    // Asked to stop and not answered; meanwhile a command is looked at. Its dry run must not end the stop's line.
+    let mut desk = Desk::live((80, 24));
+    desk.set_scene(Scene::Running);
+    desk.go(Id::Chaos);
+    desk.press_only("S");
+    let at = desk
+        .asked
+        .iter()
+        .position(|(_, question)| matches!(question, Question::StopExperiment(_)));
+    let (ticket, stop) = desk.asked.remove(at.unwrap()).unwrap();
+    desk.press(":");
+    desk.type_text("stage.pause");
+    desk.press("Enter");
+    desk.type_text("enrich");
+    desk.press("Tab Tab Tab Enter");
+    assert!(matches!(desk.model.layers.last(), Some(Layer::Form(form))
+        if matches!(form.would, Some(Ok(_)))));
+    assert_eq!(desk.model.deeds.last().unwrap().result, None);
+    let answer = desk.answer_to(&stop).map(Box::new);
+    desk.tell(LinkMsg::Answer { ticket, answer });
+    assert!(desk.model.deeds.last().unwrap().result.is_some());
 }

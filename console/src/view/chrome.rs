@@ -8,7 +8,7 @@ use crate::facts::{Freshness, Link};
 use crate::keys::Act;
 use crate::model::{Layer, Model};
 use crate::output::human::{duration_ms, duration_s};
-use crate::place::Group;
+use crate::place::{Group, Id};
 use crate::screens::{self, Screen, state_role, state_word};
 use crate::theme::Role;
 use crate::widgets::Ink;
@@ -82,9 +82,11 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     let right = if area.width >= 60 {
         format!("{time}  {role}{user} ")
     } else {
-        format!("{role} ")
+        format!(" {role}")
     };
     let start = ink.right(area.right(), area.y, area.width / 2, &right, Role::Bar);
+    // Where the right part does not begin with a blank there is one before it.
+    let start = start.saturating_sub(u16::from(area.width >= 60));
     let name = model
         .facts
         .hello
@@ -95,7 +97,16 @@ fn draw_header(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     let mut x = area.x + 1;
     x += ink.text(x, area.y, room.saturating_sub(24).max(4), name, Role::Bar);
     let mut pieces: Vec<(String, Role)> = vec![(age, age_role)];
+    // Before anything else that may not fit: who sees trouble must know that somebody makes it.
     let status = model.facts.snapshot().map(|snapshot| &snapshot.status);
+    let used: u16 = pieces.iter().map(|(text, _)| ink.width_of(text) + 2).sum();
+    let room = start.saturating_sub(x + used + 2);
+    // The state keeps its place beside it, where there is a form of both that fits.
+    let state = status.map_or(0, |status| ink.width_of(state_word(status.state)) + 2);
+    let words = screens::running_words(model);
+    let fitting = |room: u16| words.iter().find(|words| ink.width_of(words) <= room);
+    let words = fitting(room.saturating_sub(state)).or_else(|| fitting(room));
+    pieces.extend(words.map(|words| (words.clone(), Role::Warn)));
     if let Some(status) = status {
         pieces.push((
             state_word(status.state).to_owned(),
@@ -267,6 +278,10 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
     let has_marks = screen.list.as_ref().is_some_and(|list| list.has_marks);
     let has_menu = !(screen.items)(model).is_empty();
     let typing = model.list(model.screen).typing.is_some();
+    // The key that stops is shown wherever it works.
+    let is_running = screen.id == Id::Chaos && model.running().is_some();
+    let covered = screens::covered_by_run(model).filter(|_| screen.id == Id::Chaos);
+    let opens = screen.open.map_or("", |(what, _)| what);
     let acts: &[(Act, &str)] = match model.layers.last() {
         Some(Layer::Detail(_)) => &[
             (Act::Back, "back"),
@@ -274,6 +289,12 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             (Act::NextScreen, "next field"),
             (Act::Later, "next page"),
             (Act::Menu, "act"),
+            (Act::Copy, "copy id"),
+            (Act::Help, "help"),
+        ],
+        Some(Layer::Run(_)) => &[
+            (Act::Back, "back"),
+            (Act::Down, "scroll"),
             (Act::Copy, "copy id"),
             (Act::Help, "help"),
         ],
@@ -285,8 +306,27 @@ pub(super) fn draw_foot(model: &Model, ink: &mut Ink<'_>, area: Rect) {
         ],
         Some(_) => &[],
         None if typing => &[],
+        None if is_running || covered.is_some() => &[
+            (Act::Reverse, if is_running { "STOP" } else { "" }),
+            (Act::Live, if covered.is_none() { "the run" } else { "" }),
+            (Act::Back, if covered.is_some() { "catalogue" } else { "" }),
+            (
+                Act::Open,
+                match covered {
+                    Some(true) => "document",
+                    Some(false) => "",
+                    None => opens,
+                },
+            ),
+            (Act::Menu, "act"),
+            (Act::Freeze, "freeze"),
+            (Act::NextScreen, "next"),
+            (Act::Palette, "palette"),
+            (Act::Help, "help"),
+            (Act::Quit, "quit"),
+        ],
         None if has_rows => &[
-            (Act::Open, screen.open.map_or("", |(what, _)| what)),
+            (Act::Open, opens),
             (Act::Menu, if has_menu { "act" } else { "" }),
             (Act::Mark, if has_marks { "mark" } else { "" }),
             (Act::Filter, "filter"),
@@ -343,7 +383,8 @@ fn fitting<'a>(
     acts: &[(Act, &'a str)],
     width: u16,
 ) -> Vec<(String, &'a str)> {
-    const LAST_TO_GO: [Act; 8] = [
+    const LAST_TO_GO: [Act; 9] = [
+        Act::Reverse,
         Act::Help,
         Act::Quit,
         Act::Back,

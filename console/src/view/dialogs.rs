@@ -1,11 +1,11 @@
 //! Menus, forms, the palette, the question before quitting, and the parts that dialogs are made of.
 
-use pipectl_shared::spec::{ParamKind, Risk};
+use pipectl_shared::spec::Risk;
 use ratatui::layout::Rect;
 
 use crate::message::Fault;
-use crate::model::{Focus, Form, ItemKind, Menu, Model, Palette, TextField};
-use crate::screens::matches;
+use crate::model::{Focus, Form, FormOf, ItemKind, Menu, Model, Palette, TextField};
+use crate::screens::{allowed, matches};
 use crate::theme::Role;
 use crate::widgets::{Ink, panel};
 
@@ -264,10 +264,21 @@ pub(super) fn draw_form(ink: &mut Ink<'_>, area: Rect, form: &Form) {
 }
 
 fn draw_about(ink: &mut Ink<'_>, area: Rect, form: &Form) {
-    let (risk, role) = match form.spec.risk {
-        Risk::Low => ("risk: low, undone by its opposite", Role::Dim),
-        Risk::Medium => ("risk: medium, changes what happens to entries", Role::Dim),
-        Risk::High => ("risk: HIGH, cannot be undone", Role::Warn),
+    let (risk, role) = match (form.of, form.spec.risk) {
+        (FormOf::Lever(_), _) => ("", Role::Dim),
+        (FormOf::Experiment, Risk::Low) => {
+            ("risk: low; the fault is taken back by itself", Role::Dim)
+        }
+        (FormOf::Experiment, Risk::Medium) => (
+            "risk: medium, entries wait or are worked again; taken back by itself",
+            Role::Dim,
+        ),
+        (FormOf::Experiment, Risk::High) => ("risk: HIGH; read what it would do", Role::Warn),
+        (FormOf::Command, Risk::Low) => ("risk: low, undone by its opposite", Role::Dim),
+        (FormOf::Command, Risk::Medium) => {
+            ("risk: medium, changes what happens to entries", Role::Dim)
+        }
+        (FormOf::Command, Risk::High) => ("risk: HIGH, cannot be undone", Role::Warn),
     };
     let n_summary = area.height.saturating_sub(1).min(2);
     let used = ink.wrapped(lines(area, 0, n_summary), &form.spec.summary, Role::Strong);
@@ -306,16 +317,7 @@ fn draw_params(ink: &mut Ink<'_>, area: Rect, form: &Form) {
         };
         labelled(ink, line, &param.name, label, field, has_keys);
         if height(at) == 2 {
-            let allowed = match &param.kind {
-                ParamKind::Integer { min, max } => format!("{} ({min} to {max})", param.summary),
-                ParamKind::Choice(words) => format!("{} ({})", param.summary, words.join(", ")),
-                ParamKind::Text
-                | ParamKind::Duration
-                | ParamKind::Span { .. }
-                | ParamKind::Share { .. }
-                | ParamKind::Stage
-                | ParamKind::Consumer => param.summary.clone(),
-            };
+            let allowed = format!("{}{}", param.summary, allowed(&param.kind));
             let line = lines(area, y + 1, 1);
             if line.height > 0 {
                 let width = line.width.saturating_sub(label);

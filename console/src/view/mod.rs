@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! shop  LIVE  redis 7.0.15 up  up 3d04h                14:03:27Z  RW operator
-//! 1 Health  2 Work  3 Data  5 Log  6 System     [Pending] Dead Causes Consumers
+//! 1 Health  2 Work  3 Data  4 Drill  5 Log  6 System   [Pending] Dead Causes Consumers
 //! !! CRITICAL pending.stuck: ...                                             +2
 //! (body of the screen)
 //! enter open  space mark  x act  / filter  s sort  f freeze  : palette  ? help
@@ -11,6 +11,7 @@
 mod chrome;
 mod detail;
 mod dialogs;
+mod drill;
 mod help;
 #[cfg(test)]
 mod pictures;
@@ -46,7 +47,7 @@ pub(crate) fn view(model: &Model, ink: &mut Ink<'_>) {
     let body = Rect::new(area.x, area.y + top, area.width, area.height - top - 1);
     let is_covered = matches!(
         model.layers.last(),
-        Some(Layer::Detail(_) | Layer::Help(_) | Layer::Journal(_))
+        Some(Layer::Detail(_) | Layer::Run(_) | Layer::Help(_) | Layer::Journal(_))
     );
     if !is_covered {
         (screens::of(model.screen).draw)(model, ink, body);
@@ -59,6 +60,8 @@ pub(crate) fn view(model: &Model, ink: &mut Ink<'_>) {
             Layer::Palette(palette) => dialogs::draw_palette(model, ink, body, palette),
             Layer::Form(form) => dialogs::draw_form(ink, body, form),
             Layer::Plan(step) => plans::draw_plan(model, ink, body, step),
+            Layer::Rehearsal(rehearsal) => drill::draw_rehearsal(ink, body, rehearsal),
+            Layer::Run(view) => drill::draw_run(ink, body, view),
             Layer::Detail(detail) => detail::draw(model, ink, body, detail),
             Layer::Quit(focus) => dialogs::draw_quit(ink, body, *focus),
         }

@@ -11,7 +11,7 @@ use ratatui::style::{Color, Modifier};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::view;
-use crate::fixtures::{self, Desk, Shown, THEME};
+use crate::fixtures::{self, Desk, Scene, Shown, THEME};
 use crate::keys::Key;
 use crate::message::{LinkMsg, Msg};
 use crate::place::Id;
@@ -45,7 +45,7 @@ fn of_looks(depth: Depth) -> String {
 
 /// Screens with charts and with a table, as far as they are registered.
 fn ascii_screens() -> impl Iterator<Item = Id> {
-    let wanted = [Id::Overview, Id::Pending, Id::Latency];
+    let wanted = [Id::Overview, Id::Pending, Id::Latency, Id::Chaos];
     wanted.into_iter().filter(|id| screens::of(*id).id == *id)
 }
 
@@ -329,6 +329,182 @@ fn pictures_of_every_dialog() {
     }
 }
 
+/// Opens the form of an experiment: the cursor goes to it first.
+fn drill_form(desk: &mut Desk) {
+    desk.go(Id::Chaos);
+    desk.press("j j j j j Enter");
+}
+
+/// The run is watched from its middle to its end.
+fn watch_to_the_end(desk: &mut Desk) {
+    desk.set_scene(Scene::Running);
+    desk.go(Id::Chaos);
+    desk.set_scene(Scene::Deviated);
+    desk.pass(1_000);
+    desk.answer_all();
+    desk.model.notice = None;
+}
+
+/// Experiments, scene by scene.
+const DRILLS: &[Way] = &[
+    ("off", |desk| {
+        desk.set_scene(Scene::Off);
+        desk.go(Id::Chaos);
+    }),
+    ("off, asked to run", |desk| {
+        desk.set_scene(Scene::Off);
+        drill_form(desk);
+    }),
+    ("idle", |desk| {
+        desk.go(Id::Chaos);
+        desk.press("j j j j");
+    }),
+    ("menu", |desk| {
+        desk.go(Id::Chaos);
+        desk.press("x");
+    }),
+    ("form", drill_form),
+    ("form, a share out of range", |desk| {
+        drill_form(desk);
+        desk.press("S-Tab S-Tab S-Tab S-Tab S-Tab S-Tab C-u");
+        desk.type_text("170%");
+        desk.press("Tab Tab Tab Tab Tab Tab Enter");
+    }),
+    ("what would happen", |desk| {
+        drill_form(desk);
+        desk.press("Enter");
+    }),
+    ("what would be refused", |desk| {
+        drill_form(desk);
+        desk.press_only("Enter");
+        let mut preview = fixtures::preview(&pipectl_shared::chaos::RunParams {
+            name: "net.latency".to_owned(),
+            ..Default::default()
+        });
+        preview.refused =
+            Some("it is not steady: p99 of enrich is 412ms, 100ms is tolerated".to_owned());
+        desk.answer_with(Ok(crate::message::Answer::Rehearsed(preview)));
+    }),
+    ("running", |desk| {
+        desk.set_scene(Scene::Running);
+        desk.go(Id::Chaos);
+    }),
+    ("running, the catalogue", |desk| {
+        desk.set_scene(Scene::Running);
+        desk.go(Id::Chaos);
+        desk.press("Esc");
+    }),
+    ("running, begun just now", |desk| {
+        drill_form(desk);
+        desk.press("Enter Tab");
+        desk.now_ms += 200;
+        desk.press_only("Enter");
+        let (ticket, question) = desk.asked.pop_front().expect("it is asked");
+        let answer = desk.answer_to(&question).map(Box::new);
+        desk.tell(LinkMsg::Answer { ticket, answer });
+        desk.asked.clear();
+    }),
+    ("running, asked to stop", |desk| {
+        desk.set_scene(Scene::Running);
+        desk.go(Id::Chaos);
+        desk.press("S");
+    }),
+    ("running, seen from the overview", |desk| {
+        desk.set_scene(Scene::Running);
+        desk.go(Id::Overview);
+    }),
+    ("running, seen from latency", |desk| {
+        desk.set_scene(Scene::Running);
+        desk.go(Id::Latency);
+    }),
+    ("ended, deviated", watch_to_the_end),
+    ("runs", |desk| {
+        desk.set_scene(Scene::Deviated);
+        desk.go(Id::Runs);
+    }),
+    ("document", |desk| {
+        desk.set_scene(Scene::Deviated);
+        desk.go(Id::Runs);
+        desk.press("Enter");
+    }),
+    ("document, its end", |desk| {
+        desk.set_scene(Scene::Deviated);
+        desk.go(Id::Runs);
+        desk.press("Enter G");
+    }),
+    ("document, not there", |desk| {
+        desk.go(Id::Runs);
+        desk.press_only("Enter");
+        desk.answer_with(Err(fixtures::fault(
+            "no run 20261120T114501-6 in the data folder",
+            Some("pipectl chaos history lists those that are there"),
+        )));
+    }),
+    ("lever", |desk| {
+        desk.set_scene(Scene::Lever);
+        desk.go(Id::Chaos);
+    }),
+    ("lever, to be pulled", |desk| {
+        desk.set_scene(Scene::Running);
+        desk.go(Id::Chaos);
+        desk.press("x l");
+        desk.type_text("the sale begins");
+        desk.press("Tab Tab Enter");
+    }),
+    ("palette", |desk| {
+        desk.press(":");
+        desk.type_text("chaos");
+    }),
+    ("journal", |desk| {
+        drill_form(desk);
+        desk.press("Enter Tab Enter");
+        desk.set_scene(Scene::Deviated);
+        desk.pass(1_000);
+        desk.answer_all();
+        desk.press("@");
+    }),
+];
+
+fn of_drill(title: &str) -> String {
+    let title = title.replace(", ", "-").replace(' ', "-");
+    format!("chaos-{title}")
+}
+
+#[test]
+fn pictures_of_experiments() {
+    for (title, way) in DRILLS {
+        let mut file = String::new();
+        for size in SIZES {
+            let mut desk = Desk::live(size);
+            way(&mut desk);
+            add(&mut file, title, &desk);
+        }
+        check(&of_drill(title), &file);
+    }
+}
+
+#[test]
+fn a_run_is_seen_in_seven_bits_and_without_colour() {
+    let theme = Theme {
+        depth: Depth::Mono,
+        charset: Charset::Ascii,
+    };
+    for size in SIZES {
+        let mut desk = Desk::with(size, theme, false);
+        desk.come_up();
+        watch_to_the_end(&mut desk);
+        let picture = text(&drawn(&desk));
+        assert!(picture.is_ascii(), "{picture}");
+        assert!(picture.contains("DEVIATED"), "{picture}");
+        if size.1 >= 24 {
+            assert!(picture.contains("FAULT"), "{picture}");
+        }
+        desk.press("Enter");
+        let picture = text(&drawn(&desk));
+        assert!(picture.is_ascii(), "{picture}");
+    }
+}
+
 #[test]
 fn pictures_in_seven_bits_without_colour() {
     let plain = Theme {
@@ -424,6 +600,7 @@ fn no_picture_is_left_of_what_is_gone() {
         .flat_map(|id| SIZES.into_iter().map(move |size| of_screen(id, size)));
     let known: Vec<String> = screens
         .chain(DIALOGS.iter().map(|(title, _)| of_dialog(title)))
+        .chain(DRILLS.iter().map(|(title, _)| of_drill(title)))
         .chain(ascii_screens().map(in_ascii))
         .chain(DEPTHS.into_iter().map(of_looks))
         .chain(["small".to_owned()])

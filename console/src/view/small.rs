@@ -7,7 +7,7 @@ use super::chrome::{freshness, reconnecting};
 use crate::facts::Link;
 use crate::model::Model;
 use crate::output::human::{count, or_unknown, rate};
-use crate::screens::{state_role, state_word};
+use crate::screens::{running_words, state_role, state_word};
 use crate::theme::Role;
 use crate::widgets::Ink;
 
@@ -42,6 +42,9 @@ pub(super) fn draw(model: &Model, ink: &mut Ink<'_>, area: Rect) {
             ink,
             &[(&age, age_role), (" ", Role::Plain), (name, Role::Strong)],
         ),
+    }
+    if let Some(words) = running_words(model).first() {
+        line(ink, &[(words, Role::Warn)]);
     }
     let again = reconnecting(model);
     if let Link::Down { why, .. } | Link::Refused { why, .. } = &model.facts.link {

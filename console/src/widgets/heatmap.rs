@@ -183,6 +183,8 @@ pub(crate) struct Heatmap<'a> {
     pub(crate) step_ms: u64,
     /// Column under the time cursor.
     pub(crate) cursor: Option<usize>,
+    /// When faults were injected (`true`) and taken back, milliseconds since 1970.
+    pub(crate) faults: &'a [(u64, bool)],
 }
 
 /// First of `n` columns that are shown when `width` fit: the newest, unless the cursor is older.
@@ -290,6 +292,20 @@ fn draw_axis(ink: &mut Ink<'_>, area: Rect, map: &Heatmap<'_>, first: usize, sta
             free = x + 6;
         }
     }
+    // Over the ticks: a fault matters more than a round minute.
+    for (end_ms, x) in map.ends_ms.iter().skip(first).zip(start..area.right()) {
+        let is_here =
+            |fault: &&(u64, bool)| fault.0 <= *end_ms && end_ms.saturating_sub(fault.0) < step_ms;
+        let mut here = map.faults.iter().filter(is_here).peekable();
+        if here.peek().is_some() {
+            let glyph = if here.any(|(_, is_begin)| *is_begin) {
+                'C'
+            } else {
+                'c'
+            };
+            ink.glyph(x, y, glyph, glyph, Role::Warn);
+        }
+    }
 }
 
 fn draw_legend(ink: &mut Ink<'_>, area: Rect, map: &Heatmap<'_>, scale: Scale) {
@@ -314,7 +330,10 @@ fn draw_legend(ink: &mut Ink<'_>, area: Rect, map: &Heatmap<'_>, scale: Scale) {
     x += ink.text(x, y, area.right().saturating_sub(x), &rest, Role::Dim);
     if x + 9 < area.right() {
         ink.glyph(x, y, GAP.0, GAP.1, Role::Frame);
-        ink.text(x + 1, y, area.right() - x - 1, " no data", Role::Dim);
+        x += 1 + ink.text(x + 1, y, area.right() - x - 1, " no data", Role::Dim);
+    }
+    if !map.faults.is_empty() && x + 20 < area.right() {
+        ink.text(x, y, area.right() - x, "   C fault in, c out", Role::Dim);
     }
 }
 
@@ -345,6 +364,15 @@ mod tests {
         columns: &[Option<&[Bucket]>],
         cursor: Option<usize>,
     ) -> Vec<String> {
+        drawn_with(size, columns, cursor, &[])
+    }
+
+    fn drawn_with(
+        size: (u16, u16),
+        columns: &[Option<&[Bucket]>],
+        cursor: Option<usize>,
+        faults: &[(u64, bool)],
+    ) -> Vec<String> {
         let theme = Theme {
             depth: Depth::Mono,
             charset: Charset::Ascii,
@@ -360,6 +388,7 @@ mod tests {
             ends_ms: &ends,
             step_ms: 5_000,
             cursor,
+            faults,
         };
         draw_heatmap(&mut Ink::new(&mut buffer, theme), area, &map);
         (0..size.1)
@@ -417,6 +446,33 @@ mod tests {
         assert_eq!(grown(30), Some((23, 30)));
         assert_eq!(grown(50), Some((13, 50)));
         assert_eq!(grown(99), Some((0, 63)));
+    }
+
+    #[test]
+    fn a_fault_stands_on_the_time_axis_in_the_column_it_began_in() {
+        let one = [bucket(1.334, 5)];
+        let columns = vec![Some(&one[..]); 20];
+        // Columns end each 5 s from 50,400 s on: the third holds 50,405.001 to 50,410.000.
+        let faults = [
+            (50_405_001, true),
+            (50_430_000, false),
+            (1, true),
+            (u64::MAX, true),
+        ];
+        let lines = drawn_with((40, 9), &columns, None, &faults);
+        let axis = lines.iter().find(|line| line.contains('C')).unwrap();
+        let start = 40 - 20;
+        let at = |c: char| axis.chars().position(|other| other == c);
+        assert_eq!(
+            (at('C'), at('c')),
+            (Some(start + 2), Some(start + 6)),
+            "{axis}"
+        );
+        assert_eq!(axis.matches('C').count(), 1, "{axis}");
+        // An injection is not hidden by the end of an earlier one.
+        let faults = [(50_406_000, false), (50_407_000, true)];
+        let lines = drawn_with((40, 9), &columns, None, &faults);
+        assert!(lines.iter().any(|line| line.contains('C')), "{lines:?}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod needs;
 
 mod access_log;
 mod bad_start;
+mod chaos;
 mod console;
 mod control;
 mod daemons;

@@ -173,7 +173,7 @@ impl Picture<'_> {
             area.width.saturating_sub(frame),
             area.height.saturating_sub(frame.max(1)),
         );
-        let title = span(ink, inner.0, inner.1, trends);
+        let title = span(self.model, ink, inner.0, inner.1, trends);
         let inside = panel(ink, area, &title, is_boxed);
         draw_trends(self.model, ink, inside, trends);
     }

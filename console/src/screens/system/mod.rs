@@ -172,7 +172,7 @@ fn draw_load(model: &Model, ink: &mut Ink<'_>, area: Rect, trends: &[Trend], is_
     let frame = if is_boxed { 2 } else { 0 };
     let width = area.width.saturating_sub(frame);
     let height = area.height.saturating_sub(frame.max(1));
-    let title = span(ink, width, height, trends);
+    let title = span(model, ink, width, height, trends);
     let inner = panel(ink, area, &title, is_boxed);
     draw_trends(model, ink, inner, trends);
 }

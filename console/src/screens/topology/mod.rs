@@ -228,7 +228,7 @@ fn draw_stage(model: &Model, ink: &mut Ink<'_>, area: Rect, stage: &Stage) {
     } else {
         String::new()
     };
-    let span = span(ink, width, height, &trends);
+    let span = span(model, ink, width, height, &trends);
     let title = format!("{}{owner}: {span}", stage.name);
     let area = Rect::new(area.x, area.y, area.width, height + 2);
     let inner = panel(ink, area, &title, true);

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use super::canary::Canaries;
 use super::load::{Load, Mix, Names};
 use super::pipe::{Pipe, Side};
 use crate::chaos::{Hits, Order, Process, Server, words};
@@ -29,6 +30,7 @@ pub(super) struct Deeds {
     pipe: Pipe,
     server: Server,
     load: Load,
+    canaries: Canaries,
     names: Names,
     open: File,
     begun: Instant,
@@ -41,8 +43,10 @@ pub(super) struct Deeds {
     pub(super) inside: Hits,
     /// Faults outside the daemon that hit.
     pub(super) outside: u64,
-    /// Entries that were removed undelivered, of the run's events.
-    pub(super) trimmed: u64,
+    /// The run's own events that were removed, undelivered or from the pending list.
+    pub(super) taken: u64,
+    /// Entries that were taken out of the pending list, whosoever they were.
+    pub(super) dropped: u64,
     /// Refusals for lack of memory when the limit was lowered.
     refusals_before: u64,
     /// When the server was killed.
@@ -56,7 +60,7 @@ impl Deeds {
         job: &Job,
         pipe: Pipe,
         server: Server,
-        load: Load,
+        (load, canaries): (Load, Canaries),
         names: Names,
         open: File,
         begun: Instant,
@@ -66,6 +70,7 @@ impl Deeds {
             pipe,
             server,
             load,
+            canaries,
             names,
             open,
             begun,
@@ -74,7 +79,8 @@ impl Deeds {
             child: None,
             inside: Hits::default(),
             outside: 0,
-            trimmed: 0,
+            taken: 0,
+            dropped: 0,
             refusals_before: 0,
             server_killed: None,
             daemon_killed: false,
@@ -100,7 +106,7 @@ impl Deeds {
             Act::Inside(order) => {
                 let limit = Duration::from_millis(self.job.method.for_ms) + DEAD_MAN;
                 self.inside = self.pipe.ask(order.clone(), limit).await?;
-                Ok(in_words(order))
+                Ok(crate::guard::words::order(order))
             }
             Act::Server(fault) => self.server_fault(fault).await,
             Act::KillDaemon { down_ms } => {
@@ -260,67 +266,5 @@ pub(super) async fn renew(mut server: Server, job: Job) {
 async fn wait_for_end(process: Process) {
     while process.lives() {
         tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// An order, for a person.
-pub(crate) fn in_words(order: &Order) -> String {
-    match order {
-        Order::Kill {
-            consumer,
-            point,
-            down_ms,
-        } => {
-            format!(
-                "{consumer} dies {} and stays down for {down_ms} ms",
-                place(*point)
-            )
-        }
-        Order::Park { consumer, point } => format!("{consumer} stands still {}", place(*point)),
-        Order::Release { consumer } => format!("{consumer} goes on"),
-        Order::Network { faults, share } => {
-            let mut what = Vec::new();
-            if !faults.delay.is_zero() || !faults.jitter.is_zero() {
-                what.push(format!(
-                    "{:?} ± {:?} later each way",
-                    faults.delay, faults.jitter
-                ));
-            }
-            if faults.holds_requests {
-                what.push("requests do not arrive".to_owned());
-            }
-            if faults.holds_replies {
-                what.push("replies do not arrive".to_owned());
-            }
-            if faults.slice > 0 {
-                what.push(format!("pieces of {} bytes", faults.slice));
-            }
-            if faults.bytes_per_s > 0 {
-                what.push(format!("{} bytes/s", faults.bytes_per_s));
-            }
-            if what.is_empty() {
-                what.push("as it was".to_owned());
-            }
-            format!("{:.0} % of connections: {}", share * 100.0, what.join(", "))
-        }
-        Order::Break { share } => format!("{:.0} % of connections break", share * 100.0),
-        Order::Lookup { delay_ms, fails } => {
-            format!(
-                "lookups take {delay_ms} ms more, {:.0} % fail",
-                fails * 100.0
-            )
-        }
-        Order::FlushCaches => "caches of lookups are emptied".to_owned(),
-        Order::HoldServer { ms } => format!("redis stays down for {ms} ms when it dies"),
-        Order::Clear => "all taken back".to_owned(),
-        Order::Count => "counted".to_owned(),
-    }
-}
-
-fn place(point: crate::chaos::Point) -> &'static str {
-    match point {
-        crate::chaos::Point::AfterRead => "after its read",
-        crate::chaos::Point::BeforeCommit => "before its commit",
-        crate::chaos::Point::AfterCommit => "after its commit, before it knows",
     }
 }

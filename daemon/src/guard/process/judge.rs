@@ -23,7 +23,9 @@ pub(super) struct Tick {
     pub(super) fresh: Duration,
     /// Age of the oldest entry that is pending somewhere; zero = none is.
     pub(super) held: Duration,
-    /// `None` = the server did not answer.
+    /// Whether the server answered.
+    pub(super) answered: bool,
+    /// `None` = the server did not answer, or does not know: after a group was made anew it does not for a while.
     pub(super) lag: Option<u64>,
     /// `None` = the server did not answer.
     pub(super) settled: Option<u64>,
@@ -66,8 +68,10 @@ pub(super) struct Seen<'a> {
     pub(super) unaccounted: i64,
     pub(super) expects: &'a Expects,
     pub(super) hits: u64,
-    /// Undelivered events of the run that were removed.
-    pub(super) trimmed: u64,
+    /// Events of the run that were removed undelivered, or taken out of the pending list.
+    pub(super) taken: u64,
+    /// Entries that were taken out of the pending list, whosoever they were.
+    pub(super) dropped: u64,
     /// Events that were sent twice on purpose, and are in twice.
     pub(super) copies_wanted: u64,
     pub(super) was_claimed: bool,
@@ -97,9 +101,12 @@ impl Seen<'_> {
             .and_then(|at| self.probes.get(at))
             .is_some_and(|probe| probe.good);
         let fresh = !self.has_canaries || tick.fresh <= self.target.fresh;
-        good && fresh
-            && tick.held <= self.target.held
-            && tick.lag.is_some_and(|lag| lag <= self.target.lag)
+        // A lag that the server itself does not know is told by canaries alone: they wait behind whatever there is.
+        let lag = match tick.lag {
+            Some(lag) => lag <= self.target.lag,
+            None => tick.answered && self.has_canaries,
+        };
+        good && fresh && tick.held <= self.target.held && lag
     }
 
     /// The begin of the first stretch of the hold time, at or after `from`, in which it was well throughout; `None` = there
@@ -190,7 +197,7 @@ impl Seen<'_> {
                 let fits = self.gone_ages_ms.iter().filter(|age| **age <= ms).count();
                 books.gone.len().saturating_sub(fits)
             }
-            Loss::None | Loss::Injected => books.gone.len(),
+            Loss::None | Loss::Injected | Loss::Unaccounted => books.gone.len(),
         };
         Some(lost + with_server as u64)
     }

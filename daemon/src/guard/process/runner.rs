@@ -130,7 +130,7 @@ impl Runner {
             &self.job,
             self.pipe.clone(),
             server,
-            self.load.clone(),
+            (self.load.clone(), self.canaries.clone()),
             self.names.clone(),
             open,
             self.begun,
@@ -404,7 +404,7 @@ impl Runner {
             sessions: self.job.keys.by_session.then(|| self.sessions()),
             // A second before the begin: the server's clock may be a little behind.
             since: format!("{}-0", self.job.started_ms.saturating_sub(1_000)),
-            is_cut: deeds.trimmed > 0,
+            is_cut: deeds.taken > 0,
         };
         let mut same = (None, Instant::now());
         let books = loop {
@@ -420,7 +420,7 @@ impl Runner {
                 Ok(books) => {
                     let lag = self.with_ticks(|ticks| ticks.last().and_then(|tick| tick.lag));
                     let is_quiet = lag.is_some_and(|lag| lag <= self.target.lag);
-                    let is_whole = books.lost == Some(deeds.trimmed) && books.duplicated == Some(0);
+                    let is_whole = books.lost == Some(deeds.taken) && books.duplicated == Some(0);
                     if same.0.as_ref() != Some(&(books.lost, books.duplicated)) || !is_quiet {
                         same = (Some((books.lost, books.duplicated)), Instant::now());
                     }

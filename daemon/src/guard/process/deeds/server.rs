@@ -6,11 +6,15 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::Deeds;
+use crate::chaos::words;
 use crate::experiments::ServerFault;
 use crate::store::redis::Answer;
 
 /// For something to be there that a fault can hit.
 const TARGET_WITHIN: Duration = Duration::from_secs(3);
+
+/// Entries of one consumer that are counted at most: two batches of the largest size, many times over.
+const HELD_MAX: &str = "100000";
 
 impl Deeds {
     pub(super) async fn server_fault(&mut self, fault: &ServerFault) -> Result<String, String> {
@@ -66,11 +70,23 @@ impl Deeds {
                 group,
                 consumer,
             } => {
-                let (name, held) = self.holder(stream, group, consumer.as_deref()).await?;
-                self.server
+                let (name, _) = self.holder(stream, group, consumer.as_deref()).await?;
+                let ids = self.held_by(stream, group, &name).await?;
+                let own = self.own(stream, &ids).await?;
+                let gone = self
+                    .server
                     .call(&["XGROUP", "DELCONSUMER", stream, group, &name])
                     .await
                     .map_err(said)?;
+                let held = gone.number().unwrap_or(0);
+                if held != ids.len() as u64 {
+                    return Err(format!(
+                        "{name} held {} entries when they were counted and {held} when it was deleted",
+                        ids.len()
+                    ));
+                }
+                self.taken += own;
+                self.dropped += held;
                 format!("XGROUP DELCONSUMER {stream} {group} {name}, which held {held} entries")
             }
             ServerFault::Trim { stream, group, n } => return self.trim(stream, group, *n).await,
@@ -110,6 +126,64 @@ impl Deeds {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Ids of the entries that a consumer holds.
+    async fn held_by(
+        &mut self,
+        stream: &str,
+        group: &str,
+        name: &str,
+    ) -> Result<Vec<String>, String> {
+        let command = ["XPENDING", stream, group, "-", "+", HELD_MAX, name];
+        let rows = self
+            .server
+            .call(&command)
+            .await
+            .map_err(|e| e.to_string())?;
+        let ids = rows.items().iter();
+        Ok(ids
+            .filter_map(|row| Some(row.items().first()?.text()))
+            .collect())
+    }
+
+    /// How many of these entries are the run's events.
+    async fn own(&mut self, stream: &str, ids: &[String]) -> Result<u64, String> {
+        let field = self.names.roles.id.clone();
+        let mut own = 0;
+        for part in ids.chunks(500) {
+            let asked: Vec<_> = part
+                .iter()
+                .map(|id| words(&["XRANGE", stream, id, id]))
+                .collect();
+            let found = self
+                .server
+                .call_many(&asked)
+                .await
+                .map_err(|e| e.to_string())?;
+            for answer in found {
+                let fields = answer
+                    .items()
+                    .first()
+                    .and_then(|entry| entry.items().get(1));
+                let id = fields
+                    .and_then(|fields| fields.get(&field))
+                    .map(Answer::text);
+                own += self.ours(id.as_deref());
+            }
+        }
+        Ok(own)
+    }
+
+    /// 1 for an event of the run; a canary is waited for no more.
+    fn ours(&self, id: Option<&str>) -> u64 {
+        let Some(id) = id.map(str::as_bytes) else {
+            return 0;
+        };
+        if let Some(n) = self.names.canary(id) {
+            self.canaries.forget(n);
+        }
+        u64::from(self.names.number(id).is_some())
     }
 
     /// Removes everything up to the `n`-th undelivered entry.
@@ -156,7 +230,7 @@ impl Deeds {
             let id = pairs
                 .find(|pair| pair[0].text().as_bytes() == field)
                 .map(|pair| pair[1].text());
-            own += u64::from(id.is_some_and(|id| self.names.number(id.as_bytes()).is_some()));
+            own += self.ours(id.as_deref());
         }
         let last = rows
             .items()
@@ -173,7 +247,7 @@ impl Deeds {
             .call(&["XTRIM", stream, "MINID", "=", &below])
             .await
             .map_err(said)?;
-        self.trimmed += own;
+        self.taken += own;
         self.outside += n;
         Ok(format!(
             "XTRIM {stream} MINID {below}: {n} undelivered entries, {own} of them the run's events"

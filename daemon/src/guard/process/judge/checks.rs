@@ -24,11 +24,11 @@ impl Seen<'_> {
         let count = |n: Option<u64>| n.map(|n| n.to_string());
         let wanted_loss = match e.lost {
             Loss::None | Loss::WithServer { .. } => 0,
-            Loss::Injected => self.trimmed,
+            Loss::Injected | Loss::Unaccounted => self.taken,
         };
         let tolerance = match e.lost {
             Loss::None => "= 0".to_owned(),
-            Loss::Injected => format!("= {wanted_loss} (injected)"),
+            Loss::Injected | Loss::Unaccounted => format!("= {wanted_loss} (injected)"),
             Loss::WithServer { ms } => format!("= 0 beside what redis had for less than {ms} ms"),
         };
         add(
@@ -46,34 +46,41 @@ impl Seen<'_> {
         let told = |ledger: Option<&Ledger>| {
             ledger.map(|l| format!("unaccounted {}, lost {}", l.unaccounted, l.lost))
         };
-        let balanced = self.ledger_after.map(|after| {
-            let lost = self
-                .ledger_before
-                .map_or(0, |before| after.lost.saturating_sub(before.lost));
-            after.unaccounted == 0
-                && after.duplicated.unwrap_or(0) == 0
-                && (self.trimmed > 0 || lost == 0)
-        });
-        // The ledger also knows losses of others; it must know at least those that were injected.
-        let knows = self
-            .ledger_after
-            .zip(self.ledger_before)
-            .map(|(after, before)| after.lost.saturating_sub(before.lost) >= self.trimmed);
+        // Against the one before: what an earlier fault left unexplained is not this one's.
+        let wanted_off = match e.lost {
+            Loss::Unaccounted => self.dropped,
+            Loss::None | Loss::WithServer { .. } | Loss::Injected => 0,
+        };
+        let is_right = self
+            .ledger_before
+            .zip(self.ledger_after)
+            .map(|(before, after)| {
+                let lost = after.lost.saturating_sub(before.lost);
+                let off = after.unaccounted.saturating_sub(before.unaccounted);
+                let doubled = after.duplicated.unwrap_or(0) - before.duplicated.unwrap_or(0);
+                // It also knows what others lost; it must know at least what was removed.
+                let knows = match e.lost {
+                    Loss::Injected => lost >= self.taken,
+                    Loss::None | Loss::WithServer { .. } | Loss::Unaccounted => lost == 0,
+                };
+                let steady = wanted_off > 0 || self.unaccounted <= before.unaccounted.abs();
+                u64::try_from(off) == Ok(wanted_off) && doubled == 0 && knows && steady
+            });
         add(
             "the product's ledger",
-            if self.trimmed > 0 {
-                format!("balanced, and knows {} lost", self.trimmed)
-            } else {
-                "balanced".to_owned()
+            match e.lost {
+                Loss::Injected => format!("knows {} lost, nothing unaccounted", self.taken),
+                Loss::Unaccounted => format!("knows {wanted_off} unaccounted, nothing lost"),
+                Loss::None | Loss::WithServer { .. } => {
+                    "nothing lost, nothing unaccounted".to_owned()
+                }
             },
             [
                 told(self.ledger_before),
                 Some(format!("unaccounted {}", self.unaccounted)),
                 told(self.ledger_after),
             ],
-            balanced
-                .zip(knows)
-                .map(|(a, b)| a && b && self.unaccounted == 0),
+            is_right,
         );
         add(
             "availability",

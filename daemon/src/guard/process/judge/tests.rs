@@ -14,7 +14,7 @@ struct History {
     reverts: Vec<Reverted>,
     gone_ages_ms: Vec<u64>,
     hits: u64,
-    trimmed: u64,
+    taken: u64,
     signal: Option<(Instant, String)>,
     stopped: Option<&'static str>,
     failure: Option<&'static str>,
@@ -35,6 +35,7 @@ impl History {
                     at: at(n),
                     fresh: Duration::from_millis(10),
                     held: Duration::ZERO,
+                    answered: true,
                     lag: Some(50),
                     settled: Some(n * 100),
                 })
@@ -64,7 +65,7 @@ impl History {
             }],
             gone_ages_ms: Vec::new(),
             hits: 1,
-            trimmed: 0,
+            taken: 0,
             signal: None,
             stopped: None,
             failure: None,
@@ -126,7 +127,8 @@ impl History {
             unaccounted: 0,
             expects: &self.expects,
             hits: self.hits,
-            trimmed: self.trimmed,
+            taken: self.taken,
+            dropped: self.taken,
             copies_wanted: 0,
             was_claimed: false,
             backend_keys: None,
@@ -188,11 +190,22 @@ fn recovery_counts_from_the_last_bad_moment_and_only_when_it_holds() {
     );
     // Not well at the end: not recovered at all.
     let mut never = History::well();
-    never.ticks(8.0, 30.0, |tick| tick.lag = None);
+    never.ticks(8.0, 30.0, |tick| {
+        (tick.answered, tick.lag) = (false, None);
+    });
     assert_eq!(
         never.is(Verdict::Deviated, "recovered not").recover_ms,
         None
     );
+}
+
+#[test]
+fn a_lag_that_redis_does_not_know_is_told_by_the_canaries() {
+    let mut unknown = History::well();
+    unknown.ticks(8.0, 14.0, |tick| tick.lag = None);
+    near(unknown.is(Verdict::Pass, "held").recover_ms, 0.0);
+    unknown.ticks(8.0, 12.0, |tick| tick.fresh = Duration::from_secs(3));
+    near(unknown.is(Verdict::Pass, "held").recover_ms, 4_000.0);
 }
 
 #[test]
@@ -240,7 +253,7 @@ fn an_early_end_a_failed_injection_and_a_fault_left_in_have_their_own_verdicts()
 fn an_injected_loss_must_be_found_to_the_last_event_and_be_in_the_ledger() {
     let mut trimmed = History::well();
     trimmed.expects.lost = Loss::Injected;
-    (trimmed.trimmed, trimmed.hits) = (500, 500);
+    (trimmed.taken, trimmed.hits) = (500, 500);
     trimmed.books.lost = Some(500);
     trimmed.ledger.lost = 500;
     trimmed.is(Verdict::Pass, "held");
@@ -251,6 +264,21 @@ fn an_injected_loss_must_be_found_to_the_last_event_and_be_in_the_ledger() {
     trimmed.is(Verdict::Deviated, "lost 501, not = 500");
     trimmed.books.lost = Some(499);
     trimmed.is(Verdict::Deviated, "lost 499, not = 500");
+}
+
+#[test]
+fn what_was_taken_from_the_pending_list_must_be_told_as_unaccounted_exactly() {
+    let mut dropped = History::well();
+    dropped.expects.lost = Loss::Unaccounted;
+    (dropped.taken, dropped.hits) = (30, 1);
+    dropped.books.lost = Some(30);
+    dropped.ledger.unaccounted = 30;
+    dropped.is(Verdict::Pass, "held");
+    dropped.ledger.unaccounted = 29;
+    dropped.is(Verdict::Deviated, "ledger");
+    dropped.ledger.unaccounted = 30;
+    dropped.books.lost = Some(31);
+    dropped.is(Verdict::Deviated, "lost 31, not = 30");
 }
 
 #[test]

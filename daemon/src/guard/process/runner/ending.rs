@@ -64,7 +64,7 @@ impl Runner {
                     .injected
                     .is_some_and(|from| self.probes.said_after("event pending.claimed", from));
                 let keys = end.backend_keys(&self.job, deeds);
-                self.see_all(&end, hits, deeds.trimmed, claimed, keys)
+                self.see_all(&end, hits, (deeds.taken, deeds.dropped), claimed, keys)
             }
         };
         let now = System.now_ms();
@@ -127,7 +127,7 @@ impl Runner {
         &self,
         end: &Outcome,
         hits: u64,
-        trimmed: u64,
+        (taken, dropped): (u64, u64),
         was_claimed: bool,
         backend_keys: Option<(u64, u64)>,
     ) -> Judged {
@@ -162,7 +162,8 @@ impl Runner {
             unaccounted: self.probes.unaccounted(),
             expects: &self.job.method.expects,
             hits,
-            trimmed,
+            taken,
+            dropped,
             copies_wanted: end.copies_wanted,
             was_claimed,
             backend_keys,
@@ -199,7 +200,8 @@ impl Runner {
             unaccounted: 0,
             expects: &self.job.method.expects,
             hits: 0,
-            trimmed: 0,
+            taken: 0,
+            dropped: 0,
             copies_wanted: 0,
             was_claimed: false,
             backend_keys: None,

@@ -82,7 +82,7 @@ impl Runner {
         }
         let lost = status.ledger.as_ref().map_or(0, |ledger| ledger.lost);
         let before = self.lost_before();
-        (lost > before && self.job.method.expects.lost != Loss::Injected && deeds.trimmed == 0)
+        (lost > before && self.job.method.expects.lost != Loss::Injected && deeds.taken == 0)
             .then(|| format!("stop condition: the ledger tells {} lost", lost - before))
     }
 

@@ -53,6 +53,7 @@ pub(super) async fn tick(canaries: Canaries, latest: Latest, ticks: Arc<Mutex<Ve
                     .map_or(Duration::ZERO, |ms| {
                         Duration::from_millis(System.now_ms().saturating_sub(ms))
                     }),
+                answered: backlog.is_some(),
                 lag: backlog.and_then(|backlog| backlog.lag),
                 settled: backlog.and_then(|backlog| backlog.settled),
             });
