@@ -128,10 +128,11 @@ async fn chaos(
 ) -> Result<Value, Error> {
     let keeper = &session.house.context.chaos;
     let who = &session.peer.user;
-    let target = match params.get("params") {
-        Some(own) => format!("{} {}", told(&params), told(own)),
-        None => told(&params),
-    };
+    let mut shown = params.as_object().cloned().unwrap_or_default();
+    let own = shown.remove("params").unwrap_or_default();
+    shown.remove("dry_run");
+    let target = format!("{} {}", told(&Value::Object(shown)), told(&own));
+    let target = target.trim();
     let reason = params.get("reason").and_then(Value::as_str);
     let reason = reason.map(|text| text[..text.floor_char_boundary(REASON_MAX)].to_owned());
     let is_dry = call == ActCall::ChaosRun && params.get("dry_run") == Some(&Value::Bool(true));
@@ -160,9 +161,7 @@ async fn chaos(
     };
     let result = done.await;
     if !is_dry {
-        session
-            .record(name, &target, reason, verdict(&result))
-            .await;
+        session.record(name, target, reason, verdict(&result)).await;
     }
     result
 }

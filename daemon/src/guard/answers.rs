@@ -62,7 +62,7 @@ impl Keeper {
             (None, Some((running, _))) => running.id.clone(),
             (None, None) => on_shelf(inner, |shelf| shelf.ids().pop())
                 .await?
-                .ok_or_else(none_yet)?,
+                .ok_or_else(|| none_yet("no experiment has run yet"))?,
         };
         let wanted = id.clone();
         let found = on_shelf(inner, move |shelf| {
@@ -140,7 +140,7 @@ impl Keeper {
                 ids.into_iter().find(|id| shelf.has_ended(id))
             })
             .await?
-            .ok_or_else(none_yet)?,
+            .ok_or_else(|| none_yet("no experiment has ended yet"))?,
         };
         let (wanted, form) = (id.clone(), params.form);
         let read = on_shelf(inner, move |shelf| {
@@ -287,7 +287,6 @@ fn unknown(id: &str) -> Error {
         .hint("see: pipectl chaos history")
 }
 
-fn none_yet() -> Error {
-    Error::new(Code::NotFound, "no experiment has run yet")
-        .hint("begin one: pipectl chaos run NAME")
+fn none_yet(message: &str) -> Error {
+    Error::new(Code::NotFound, message).hint("begin one: pipectl chaos run NAME")
 }

@@ -70,6 +70,8 @@ impl Keeper {
         let setup = &self.0.setup;
         let draft = self.draft(&params)?;
         let refused = self.refusal(&draft).await;
+        // What cannot be done has no steps and no hypothesis.
+        let is_known = draft.method.is_ok();
         let (experiment, claim) = (draft.name(), draft.claim());
         let method = draft.method.unwrap_or_default();
         let refused = refused.map(|error| {
@@ -90,10 +92,18 @@ impl Keeper {
                 .iter()
                 .map(|revert| words::revert(*revert).to_owned())
                 .collect(),
-            hypothesis: words::hypothesis(&method, millis(setup.config.chaos.freshness)),
+            hypothesis: if is_known {
+                words::hypothesis(&method, millis(setup.config.chaos.freshness))
+            } else {
+                Vec::new()
+            },
             stop_when: words::stop_when(&scene::stops(&setup.config)),
             for_ms: method.for_ms,
-            about_ms: words::about_ms(&method, &setup.timing),
+            about_ms: if is_known {
+                words::about_ms(&method, &setup.timing)
+            } else {
+                0
+            },
             rate: draft.rate,
             seed: draft.seed,
             refused,
@@ -321,7 +331,10 @@ impl Keeper {
             self.well()?;
             match &draft.method {
                 Ok(_) => Ok(()),
-                Err(why) => Err(refused(why.clone(), "see: pipectl chaos show NAME")),
+                Err(why) => {
+                    let hint = format!("see: pipectl chaos show {}", draft.name());
+                    Err(refused(why.clone(), hint))
+                }
             }
         };
         checks.await.err()

@@ -257,7 +257,7 @@ fn ended(id: &str, run: Run) -> Summary {
 
 /// Whether this can be the name of a run's folder: no path leads out of the shelf.
 pub(super) fn is_id(text: &str) -> bool {
-    let is_fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let is_fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'+');
     text.len() <= ID_MAX
         && text.bytes().all(is_fine)
         && text.bytes().next().is_some_and(|b| b.is_ascii_digit())

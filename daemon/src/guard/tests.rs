@@ -308,6 +308,9 @@ async fn a_run_is_refused_with_the_next_step_and_a_dry_run_says_the_same() {
         assert!(error.is(Code::Refused), "{desc}: {error:?}");
         assert!(error.message.contains(expected), "{desc}: {error:?}");
         let hint = error.data.unwrap().hint.unwrap();
+        // What cannot be done promises nothing.
+        let promises = preview.hypothesis.is_empty() && preview.about_ms == 0;
+        assert_eq!(promises, desc == "no way", "{desc}");
         assert!(!hint.is_empty(), "{desc}");
         let refused = preview.refused.unwrap_or_default();
         assert!(

@@ -28,7 +28,7 @@ Ctrl-C ends the experiment and waits until everything is taken back; a second on
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
-    /// Its name: see `pipectl chaos ls`
+    /// Its name: see `pipectl chaos ls`; several at once with a plus: net.latency+worker.kill
     name: String,
     /// How long the fault lasts: 500ms, 30s, 1m [default: the experiment's own]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
@@ -261,7 +261,7 @@ pub(super) fn keep(
         Failure::new(Exit::Failed, message)
     };
     // The daemon's word is not enough to choose a path by.
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '+');
     if run.id.starts_with('.') || !run.id.chars().all(is_plain) {
         let message = "the daemon sent nonsense: an id that is no name of a folder";
         return Err(Failure::new(Exit::Failed, message));

@@ -215,18 +215,17 @@ fn measurements(run: &Run, text: &mut Text) {
 pub(super) fn preview(preview: &Preview) -> Result<Document, Failure> {
     let mut text = Text::default();
     let time = |ms: u64| print_duration(Duration::from_millis(ms));
-    text.0.push(Block::Line(vec![
-        Span(Tone::Strong, preview.experiment.clone()),
-        Span(Tone::Plain, format!("fault {}", time(preview.for_ms))),
-        Span(
-            Tone::Plain,
-            format!("about {} in all", time(preview.about_ms)),
-        ),
-        Span(
-            Tone::Dim,
-            format!("{} events/s, seed {}", count(preview.rate), preview.seed),
-        ),
-    ]));
+    let mut head = vec![Span(Tone::Strong, preview.experiment.clone())];
+    if preview.for_ms > 0 {
+        let about = format!("about {} in all", time(preview.about_ms));
+        head.push(Span(Tone::Plain, format!("fault {}", time(preview.for_ms))));
+        head.push(Span(Tone::Plain, about));
+    }
+    head.push(Span(
+        Tone::Dim,
+        format!("{} events/s, seed {}", count(preview.rate), preview.seed),
+    ));
+    text.0.push(Block::Line(head));
     text.labelled("claim", vec![Span(Tone::Plain, preview.claim.clone())]);
     let list = |label: &str, rows: &[String], text: &mut Text| {
         for (n, row) in rows.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! `pipectl chaos suite smoke|full`: many experiments, one after the other, and a table of what they showed.
 //!
-//! Pairs are run at once, as one experiment (`worker.pause+redis.kill`). A
-//! suite with a `--state` file goes on behind the last row of it.
+//! A pair is one run with both faults in it (`net.latency+worker.kill`). A suite with a `--state` file goes on behind the last
+//! row of it.
 
 use std::fs;
 use std::io;
@@ -26,7 +26,7 @@ const AFTER_HELP: &str = "\
 Examples:
   pipectl chaos suite smoke --copy
   pipectl chaos suite full --copy --rate 5000 --state resilience.json -o md > resilience.md
-The same command goes on behind the last row of its --state file. Pairs are run at once.";
+The same command goes on behind the last row of its --state file. A pair is one run with both faults.";
 
 /// Run many experiments and tell in one table what they showed
 #[derive(Debug, clap::Args)]
@@ -70,7 +70,7 @@ const SMOKE: [&str; 8] = [
     "data.duplicate",
 ];
 
-/// Faults of which the second meets what the first has left: a zombie and a lost server, a killed worker on a slow network,
+/// Faults that meet each other where it hurts: a zombie and a lost server, a killed worker on a slow network,
 /// duplicates and a group that is made again, a backlog and a new daemon.
 const PAIRS: [(&str, &str); 4] = [
     ("worker.pause", "redis.kill"),
