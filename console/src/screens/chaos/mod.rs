@@ -270,6 +270,10 @@ fn act(model: &mut Model, act: Act) -> Option<Vec<Effect>> {
         _ if !is_covered(model) => return None,
         _ => {}
     }
+    if act == Act::Copy {
+        let run = model.drill.watch.as_ref();
+        return run.map(|run| vec![Effect::Copy(run.running.id.clone())]);
+    }
     let n_marks = model
         .drill
         .watch
