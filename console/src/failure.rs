@@ -1,6 +1,6 @@
 //! How a command ends: exit codes (contract.md) and what is told on stderr.
 
-use pipectl_shared::rpc;
+use pipectl_shared::{chaos, rpc};
 
 /// The exit codes of contract.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     TimedOut,
     /// Ctrl-C.
     Interrupted,
+    /// What came of experiments, which has codes of its own.
+    Experiment(chaos::Verdict),
 }
 
 impl Exit {
@@ -38,6 +40,7 @@ impl Exit {
             Self::NothingMatched => 6,
             Self::TimedOut => 7,
             Self::Interrupted => 130,
+            Self::Experiment(verdict) => verdict.exit_code(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The composition root: the only room that names concrete types. Builds the world from the configuration, starts
 //! everything, waits for the end, takes it down in order.
 
+mod faults;
+
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::faults::{leave_out, precautions, proxied};
 use crate::args::Run;
 use crate::audit::Audit;
-use crate::chaos::{self, FaultBoard, Inside, LookupWeather, Precaution, Proxy, Shown};
+use crate::chaos::{self, FaultBoard, Inside, LookupWeather, Precaution, Shown};
 use crate::clock::{Clock, System};
 use crate::commands::Context;
 use crate::datadir::{self, DataDir};
@@ -36,7 +39,7 @@ use crate::sources::Generator;
 use crate::spool::{self, Drain, Spool};
 use crate::store::redis::managed::{self, Managed};
 use crate::store::redis::preflight;
-use crate::store::redis::{Address, Client, LeftOut, Login, RedisStore};
+use crate::store::redis::{Address, Client, Login, RedisStore};
 use crate::store::{Admin, Layout, Store, StoreError};
 use crate::world::World;
 
@@ -129,8 +132,8 @@ async fn live(run: Run, loaded: config::Loaded, left_out: Vec<Precaution>) -> an
     // Where experiments may run, all that this daemon says to Redis goes through a proxy of its own; the supervision of the
     // managed server does not.
     let (address, network) = match config.chaos.enabled {
-        true => proxied(&direct, &data, &places)?,
-        false => (direct, None),
+        true => proxied(&direct, &data, &places, nonce())?,
+        false => (direct.clone(), None),
     };
     let layout = Arc::new(layout(&config));
     let store = RedisStore::new(address.clone(), Arc::clone(&layout))
@@ -369,65 +372,6 @@ fn address(config: &Config, managed: Option<&Managed>) -> anyhow::Result<Address
         redis.timeout,
         redis.tls_ca.as_deref(),
     )?)
-}
-
-/// What `--test-without` names.
-fn precautions(names: &[String]) -> Result<Vec<Precaution>, String> {
-    let known = |name: &String| {
-        Precaution::named(name).ok_or_else(|| {
-            let all = Precaution::ALL.iter().chain(Precaution::ON_REDIS);
-            let all: Vec<_> = all.map(|one| one.name()).collect();
-            format!(
-                "--test-without \"{name}\": there is only {}",
-                all.join(", ")
-            )
-        })
-    };
-    names.iter().map(known).collect()
-}
-
-/// Does without these; without any it changes nothing.
-fn leave_out(
-    precautions: &[Precaution],
-    store: RedisStore,
-    faults: &FaultBoard,
-    journal: &Journal,
-) -> anyhow::Result<RedisStore> {
-    if precautions.is_empty() {
-        return Ok(store);
-    }
-    for precaution in precautions {
-        faults.leave_out(*precaution);
-    }
-    let names: Vec<_> = precautions.iter().map(|one| one.name()).collect();
-    let text = format!(
-        "this daemon does without {}, for a test: do not trust its results",
-        names.join(", ")
-    );
-    journal.tell(Level::Warning, "precaution.left_out", None, text);
-    let left_out = LeftOut {
-        fence: !faults.takes(Precaution::Fence),
-        atomic: !faults.takes(Precaution::Atomic),
-    };
-    match left_out == LeftOut::default() {
-        true => Ok(store),
-        false => Ok(store.leaving_out(left_out)?),
-    }
-}
-
-/// The same server behind the proxy of experiments; without one, and direct, where nothing can stand between.
-fn proxied(
-    direct: &Address,
-    data: &DataDir,
-    places: &pipectl_shared::places::Env,
-) -> anyhow::Result<(Address, Option<Arc<Proxy>>)> {
-    let socket = datadir::socket_in(&data.folder("proxy")?, "redis", places)?;
-    let started = chaos::between(direct, &socket, nonce())
-        .with_context(|| format!("start the proxy of experiments on {}", socket.display()))?;
-    Ok(match started {
-        Some((address, proxy)) => (address, Some(Arc::new(proxy))),
-        None => (direct.clone(), None),
-    })
 }
 
 /// The server itself, for what looks at it from outside.

@@ -138,7 +138,11 @@ fn what_one_room_alone_may_know_stays_there() {
 const GALLERIES: &[(&str, &str, &[&str])] = &[
     ("operators", "KIND", &["mod", "operator", "names", "quote"]),
     ("commands", "COMMAND", &["mod", "command", "context"]),
-    ("experiments", "EXPERIMENT", &["mod", "experiment", "build"]),
+    (
+        "experiments",
+        "EXPERIMENT",
+        &["mod", "experiment", "build", "together"],
+    ),
 ];
 
 #[test]

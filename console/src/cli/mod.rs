@@ -5,6 +5,7 @@ mod act;
 mod aggregates;
 mod app;
 mod audit;
+mod chaos;
 mod completion;
 mod config;
 mod console;
@@ -46,7 +47,7 @@ Output: data goes to stdout, everything else to stderr. In text an unknown figur
 never 0; what does not apply is empty; k, M, G are thousands; `~` marks an estimate.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 daemon not reachable, 4 refused (permission, read-only, policy, no confirmation), \
-5 partly done, 6 nothing matched (with --fail-empty), 7 timed out, 130 interrupted.
+5 partly done, 6 nothing matched (with --fail-empty), 7 timed out, 130 interrupted; `chaos run` has its own.
 
 Environment: PIPELINED_SOCKET (control socket), PIPELINED_DATA (data folder), NO_COLOR, COLUMNS; of the \
 console TERM, COLORTERM, LC_ALL, LC_CTYPE, LANG, SSH_CONNECTION (fewer frames), XDG_CONFIG_HOME (its settings file, \
@@ -130,6 +131,7 @@ enum Noun {
     Resume(stage::ResumeArgs),
     Scale(stage::ScaleArgs),
     Take(stage::TakeArgs),
+    Chaos(chaos::Args),
     Audit(audit::Args),
     Config(config::Args),
     Completion(completion::Args),
@@ -192,6 +194,7 @@ fn dispatch(app: &App, noun: Noun) -> Verdict {
         Noun::Resume(args) => stage::resume(app, args),
         Noun::Scale(args) => stage::scale(app, args),
         Noun::Take(args) => stage::take(app, args),
+        Noun::Chaos(args) => chaos::run(app, args),
         Noun::Audit(args) => audit::run(app, &args),
         Noun::Config(args) => config::run(app, &args),
         Noun::Completion(args) => completion::run(app, &args),

@@ -55,7 +55,7 @@ pub enum Order {
     },
     /// All caches of lookups are emptied.
     FlushCaches,
-    /// The managed server is not started again for so long after it died.
+    /// When the managed server dies it is not started again before so long after this order.
     HoldServer {
         /// How long.
         ms: u64,

@@ -4,6 +4,8 @@
 //! Which connections have the faults, and the jitter of each, follow from a seed and the connection's number. The tests and
 //! `scripts/fire` use it, and chaos experiments do.
 
+mod sky;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::rngs::SmallRng;
-use rand::{Rng as _, SeedableRng as _};
+use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use self::sky::{BREAKS, Sky, Way, Weather, random};
 use crate::store::redis::Endpoint;
 
 /// Pieces under way in one direction of one connection. Full = nothing more is read from the sender, as in a network
@@ -58,14 +60,6 @@ pub struct Proxy {
     loses: Arc<AtomicBool>,
     counts: Arc<Counts>,
     _tasks: JoinSet<()>,
-}
-
-/// The faults, and which connections have them.
-#[derive(Debug, Clone)]
-struct Weather {
-    faults: Faults,
-    share: f64,
-    seed: u64,
 }
 
 /// Connections that are to break.
@@ -190,27 +184,6 @@ struct Line {
     counts: Arc<Counts>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Requests,
-    Replies,
-}
-
-/// A stream of randomness of its own for each seed, connection and use.
-fn random(seed: u64, connection: u64, what: u64) -> SmallRng {
-    // Odd constants spread numbers that lie close together (Knuth's multiplicative hashing with 2^64 / phi).
-    let mixed = connection
-        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-        .wrapping_add(what.wrapping_mul(0xD1B5_4A32_D192_ED03));
-    SmallRng::seed_from_u64(seed ^ mixed)
-}
-
-/// Uses of [`random`]; breaks come after them.
-const LOT: u64 = 0;
-const REQUESTS: u64 = 1;
-const REPLIES: u64 = 2;
-const BREAKS: u64 = 3;
-
 impl Line {
     /// Whether the connection is among a share. All = all: a lot is below 1.
     fn is_drawn(&self, seed: u64, what: u64, share: f64) -> bool {
@@ -287,74 +260,6 @@ async fn relay(client: UnixStream, mut line: Line) {
     }
 }
 
-/// The weather as one direction of one connection has it.
-struct Sky {
-    line: Line,
-    way: Way,
-    /// Of this seed is all that follows.
-    seed: u64,
-    random: SmallRng,
-    lot: f64,
-}
-
-impl Sky {
-    fn new(line: Line, way: Way) -> Self {
-        let seed = line.weather.borrow().seed;
-        let mut sky = Self {
-            line,
-            way,
-            seed,
-            random: SmallRng::seed_from_u64(seed),
-            lot: 0.0,
-        };
-        sky.draw(seed);
-        sky
-    }
-
-    fn draw(&mut self, seed: u64) {
-        let way = match self.way {
-            Way::Requests => REQUESTS,
-            Way::Replies => REPLIES,
-        };
-        self.seed = seed;
-        self.random = random(seed, self.line.n, way);
-        self.lot = random(seed, self.line.n, LOT).random();
-    }
-
-    /// The faults as of now; `None` = none for this connection.
-    fn faults(&mut self) -> Option<Faults> {
-        let weather = self.line.weather.borrow().clone();
-        if weather.seed != self.seed {
-            self.draw(weather.seed);
-        }
-        (weather.faults != Faults::default() && self.lot < weather.share).then_some(weather.faults)
-    }
-
-    /// Returns when nothing holds this direction back, and whether anything did.
-    async fn open(&mut self) -> bool {
-        let mut was_held = false;
-        loop {
-            // Marked as seen before the look, so that a change in between is not missed.
-            self.line.weather.mark_unchanged();
-            let is_held = self.faults().is_some_and(|faults| match self.way {
-                Way::Requests => faults.holds_requests,
-                Way::Replies => faults.holds_replies,
-            });
-            if !is_held {
-                return was_held;
-            }
-            if !was_held {
-                was_held = true;
-                self.line.counts.pieces.fetch_add(1, Ordering::Relaxed);
-            }
-            if self.line.weather.changed().await.is_err() {
-                // The proxy ends, and this with it.
-                return was_held;
-            }
-        }
-    }
-}
-
 /// One direction: what is read gets the instant when it is due, and is written then.
 async fn pump(
     way: Way,
@@ -367,8 +272,8 @@ async fn pump(
     let loses = Arc::clone(&line.loses);
     let counts = Arc::clone(&line.counts);
     // The reader draws the delays; the writer looks at holds, slices and rates.
-    let mut ahead = Sky::new(line.clone(), way);
-    let mut sky = Sky::new(line, way);
+    let mut ahead = Sky::new(&line, way);
+    let mut sky = Sky::new(&line, way);
     let reads = async {
         let mut buffer = vec![0; PIECE];
         loop {
@@ -386,9 +291,7 @@ async fn pump(
                     is_doomed.store(true, Ordering::SeqCst);
                 }
             }
-            let delay = ahead
-                .faults()
-                .map_or(Duration::ZERO, |faults| late(&faults, &mut ahead.random));
+            let delay = ahead.delay();
             let piece = Bytes::copy_from_slice(&buffer[..n]);
             let piece = (Instant::now() + delay, !delay.is_zero(), piece);
             if sender.send(piece).await.is_err() {
@@ -429,246 +332,5 @@ async fn pump(
     }
 }
 
-fn late(faults: &Faults, random: &mut SmallRng) -> Duration {
-    if faults.jitter.is_zero() {
-        return faults.delay;
-    }
-    let moved = faults.delay + faults.jitter.mul_f64(2.0 * random.random::<f64>());
-    moved.saturating_sub(faults.jitter)
-}
-
 #[cfg(test)]
-mod tests {
-    use tokio::time::timeout_at;
-
-    use super::*;
-
-    /// A server that answers each piece with itself.
-    async fn echo(folder: &Path) -> (PathBuf, JoinSet<()>) {
-        let path = folder.join("server.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut all = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                all.spawn(async move {
-                    let (mut from, mut to) = stream.into_split();
-                    tokio::io::copy(&mut from, &mut to).await.unwrap_or(0);
-                });
-            }
-        });
-        (path, tasks)
-    }
-
-    async fn round_trip(stream: &mut UnixStream, text: &[u8]) -> Vec<u8> {
-        stream.write_all(text).await.unwrap();
-        let mut back = vec![0; text.len()];
-        stream.read_exact(&mut back).await.unwrap();
-        back
-    }
-
-    #[tokio::test]
-    async fn bytes_come_through_whole_whatever_the_faults_and_late_by_the_delay() {
-        let folder = tempfile::tempdir().unwrap();
-        let (server, _tasks) = echo(folder.path()).await;
-        let proxy = Proxy::start(&folder.path().join("proxy.sock"), &server, 7).unwrap();
-        let text: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-        for faults in [
-            Faults::default(),
-            Faults {
-                slice: 1,
-                ..Faults::default()
-            },
-            Faults {
-                delay: Duration::from_millis(20),
-                jitter: Duration::from_millis(5),
-                ..Faults::default()
-            },
-            Faults {
-                bytes_per_s: 10_000_000,
-                ..Faults::default()
-            },
-        ] {
-            proxy.set(faults.clone());
-            let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
-            let begun = Instant::now();
-            assert!(round_trip(&mut stream, &text).await == text, "{faults:?}");
-            let least = 2 * faults.delay.saturating_sub(faults.jitter);
-            assert!(begun.elapsed() >= least, "{faults:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_held_arrives_when_it_is_let_go_and_a_break_ends_connections() {
-        let folder = tempfile::tempdir().unwrap();
-        let (server, _tasks) = echo(folder.path()).await;
-        let proxy = Proxy::start(&folder.path().join("proxy.sock"), &server, 7).unwrap();
-        let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
-        assert_eq!(round_trip(&mut stream, b"one").await, b"one");
-        for (holds_requests, holds_replies) in [(true, false), (false, true), (true, true)] {
-            proxy.set(Faults {
-                holds_requests,
-                holds_replies,
-                ..Faults::default()
-            });
-            stream.write_all(b"two").await.unwrap();
-            let mut back = [0; 3];
-            let held = Duration::from_millis(50);
-            let early = tokio::time::timeout(held, stream.read_exact(&mut back)).await;
-            assert!(early.is_err(), "it came through");
-            proxy.set(Faults::default());
-            stream.read_exact(&mut back).await.unwrap();
-            assert_eq!(&back, b"two");
-        }
-        proxy.break_all();
-        assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
-        let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
-        assert_eq!(round_trip(&mut stream, b"three").await, b"three");
-    }
-
-    /// So many connections through the proxy, in the order of their numbers.
-    async fn connections(proxy: &Proxy, n: usize) -> Vec<UnixStream> {
-        let mut all = Vec::new();
-        for _ in 0..n {
-            let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
-            assert_eq!(round_trip(&mut stream, b"ping").await, b"ping");
-            all.push(stream);
-        }
-        all
-    }
-
-    /// Which of them do not get an answer.
-    async fn held(all: &mut [UnixStream]) -> Vec<bool> {
-        let mut held = Vec::new();
-        for stream in all.iter_mut() {
-            stream.write_all(b"ping").await.unwrap();
-        }
-        let until = Instant::now() + Duration::from_millis(200);
-        for stream in all {
-            let answer = timeout_at(until, stream.read_exact(&mut [0; 4])).await;
-            held.push(answer.is_err());
-        }
-        held
-    }
-
-    #[tokio::test]
-    async fn a_share_of_connections_is_drawn_by_the_seed_and_a_greater_share_has_the_smaller_in_it()
-    {
-        let folder = tempfile::tempdir().unwrap();
-        let (server, _tasks) = echo(folder.path()).await;
-        let holds = Faults {
-            holds_requests: true,
-            ..Faults::default()
-        };
-        let mut runs = Vec::new();
-        for (n, seed) in [7, 7, 8].into_iter().enumerate() {
-            let socket = folder.path().join(format!("proxy-{n}.sock"));
-            let proxy = Proxy::start(&socket, &server, 1).unwrap();
-            let mut all = connections(&proxy, 40).await;
-            assert_eq!(proxy.counts(), (0, 0), "no fault, nothing counted");
-            proxy.begin(seed);
-            proxy.set_share(holds.clone(), 0.0);
-            assert_eq!(held(&mut all).await, [false; 40], "none of them");
-            proxy.set_share(holds.clone(), 0.3);
-            let few = held(&mut all).await;
-            let n_held = few.iter().filter(|held| **held).count();
-            assert!((1..40).contains(&n_held), "{n_held}");
-            assert_eq!(proxy.counts().0, n_held as u64);
-            proxy.set(Faults::default());
-            for (stream, _) in all.iter_mut().zip(&few).filter(|(_, held)| **held) {
-                stream.read_exact(&mut [0; 4]).await.unwrap();
-            }
-            proxy.set_share(holds.clone(), 0.8);
-            let many = held(&mut all).await;
-            assert!(few.iter().zip(&many).all(|(few, many)| *many || !few));
-            assert_ne!(few, many);
-            runs.push(few);
-        }
-        assert_eq!(runs[0], runs[1], "the same seed");
-        assert_ne!(runs[0], runs[2], "another seed");
-    }
-
-    #[tokio::test]
-    async fn a_share_of_connections_breaks_and_another_the_next_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let (server, _tasks) = echo(folder.path()).await;
-        let proxy = Proxy::start(&folder.path().join("proxy.sock"), &server, 7).unwrap();
-        let mut all = connections(&proxy, 40).await;
-        let mut n_before = 0;
-        for round in 1..=2 {
-            proxy.break_share(0.5);
-            let mut left = Vec::new();
-            let until = Instant::now() + Duration::from_millis(200);
-            for mut stream in all {
-                let ended = timeout_at(until, stream.read(&mut [0; 1])).await;
-                if ended.is_err() {
-                    left.push(stream);
-                }
-            }
-            let n_broken = proxy.counts().1;
-            assert_eq!(n_broken, 40 - left.len() as u64, "round {round}");
-            assert!(n_broken > n_before && !left.is_empty(), "{n_broken}");
-            n_before = n_broken;
-            all = left;
-        }
-        proxy.begin(7);
-        proxy.break_all();
-        for stream in &mut all {
-            assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
-        }
-        assert_eq!(proxy.counts(), (0, all.len() as u64));
-    }
-
-    #[tokio::test]
-    async fn it_stands_before_a_port_as_well_and_each_touched_piece_counts_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = Endpoint::Tcp {
-            host: "127.0.0.1".to_owned(),
-            port: listener.local_addr().unwrap().port(),
-        };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let (mut from, mut to) = stream.split();
-                tokio::io::copy(&mut from, &mut to).await.unwrap_or(0);
-            }
-        });
-        let proxy = Proxy::start(&folder.path().join("proxy.sock"), target, 7).unwrap();
-        let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
-        assert_eq!(round_trip(&mut stream, b"one").await, b"one");
-        assert_eq!(proxy.counts(), (0, 0));
-        for faults in [
-            Faults {
-                delay: Duration::from_millis(1),
-                slice: 1,
-                ..Faults::default()
-            },
-            Faults {
-                bytes_per_s: 1_000_000,
-                ..Faults::default()
-            },
-            Faults {
-                slice: 2,
-                ..Faults::default()
-            },
-        ] {
-            proxy.begin(7);
-            proxy.set(faults.clone());
-            assert_eq!(round_trip(&mut stream, b"two").await, b"two");
-            assert_eq!(proxy.counts(), (2, 0), "there and back: {faults:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn where_the_server_is_away_connections_end_and_it_goes_on_when_it_is_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let server = folder.path().join("server.sock");
-        let proxy = Proxy::start(&folder.path().join("proxy.sock"), &server, 7).unwrap();
-        let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
-        assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
-        let (_, _tasks) = echo(folder.path()).await;
-        let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
-        assert_eq!(round_trip(&mut stream, b"one").await, b"one");
-    }
-}
+mod tests;

@@ -296,8 +296,11 @@ pub enum Loss {
         /// How old at most.
         ms: u64,
     },
-    /// Exactly what was injected, and the ledger says so.
+    /// Exactly what was removed unread, and the ledger tells it as lost.
     Injected,
+    /// Exactly what somebody took out of the pending list, and the ledger tells it as unaccounted: whether who did it had
+    /// worked it, the product cannot know.
+    Unaccounted,
 }
 
 /// How many.

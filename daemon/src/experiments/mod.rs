@@ -22,6 +22,7 @@ mod redis_oom;
 mod redis_pause;
 mod redis_scriptflush;
 mod redis_trim;
+mod together;
 mod worker_churn;
 mod worker_kill;
 mod worker_pause;
@@ -30,6 +31,8 @@ pub use experiment::{
     Act, Amount, Expects, Experiment, LoadFault, Loss, Method, Params, RecoverFrom, Revert, Scene,
     SceneStage, ServerFault, Step,
 };
+
+pub use together::{AND, together};
 
 /// Every experiment.
 pub static EXPERIMENTS: &[Experiment] = &[

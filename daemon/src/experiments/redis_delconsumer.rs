@@ -1,18 +1,19 @@
-//! `redis.delconsumer`: somebody deletes a consumer that holds entries, and with it their place in the pending list.
+//! `redis.delconsumer`: somebody deletes a consumer that holds entries, and with it their place in the pending list. Who did it may
+//! have worked them, so they are told and not worked again: data are lost, only on a copy.
 
 use pipectl_shared::spec::{Risk, Scope, Spec};
 
 use super::build::{lasts, pick, spec, stage, workers};
 use super::experiment::{
-    Act, Expects, Experiment, Method, Params, RecoverFrom, Revert, Scene, SceneStage, ServerFault,
-    Step,
+    Act, Expects, Experiment, Loss, Method, Params, RecoverFrom, Revert, Scene, SceneStage,
+    ServerFault, Step,
 };
 use crate::chaos::{Order, Point};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     spec: describe,
-    claim: "The entries that it held are found by the settled mark and worked; nothing is lost or doubled.",
-    copy_only: false,
+    claim: "Exactly what the deleted consumer held is told as unaccounted, and nothing else is harmed.",
+    copy_only: true,
     managed_only: true,
     method,
 };
@@ -61,6 +62,7 @@ fn method(scene: &Scene, params: &Params<'_>) -> Result<Method, String> {
         for_ms: lasts(scene, params.for_ms, 2_000)?,
         reverts: vec![Revert::Inside, Revert::Groups],
         expects: Expects {
+            lost: Loss::Unaccounted,
             recover_ms: stage.claim_after_ms + 10_000,
             ..Expects::default()
         },

@@ -20,7 +20,7 @@ fn describe() -> Spec {
         "percent",
         "New limit, in percent of the memory in use.",
         (50, 200),
-        "101",
+        "100",
     )];
     spec(
         "redis.oom",

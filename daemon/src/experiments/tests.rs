@@ -224,3 +224,35 @@ fn churn_kills_again_and_again_within_its_time() {
             .all(|step| matches!(step.act, Act::Inside(Order::Kill { .. })))
     );
 }
+
+#[test]
+fn two_at_once_are_laid_over_each_other_and_tolerate_what_either_does() {
+    let scene = scene();
+    let of = |name| method(find(name).unwrap(), &scene, None).unwrap();
+    let (slow, kill, poison) = (of("net.latency"), of("redis.kill"), of("data.poison"));
+    let all = together(vec![slow.clone(), kill.clone(), poison.clone()]).unwrap();
+    assert_eq!(
+        all.steps.len(),
+        slow.steps.len() + kill.steps.len() + poison.steps.len()
+    );
+    assert!(all.steps.is_sorted_by_key(|step| step.at_ms));
+    assert_eq!(all.for_ms, slow.for_ms.max(kill.for_ms).max(poison.for_ms));
+    assert_eq!(
+        all.reverts
+            .iter()
+            .filter(|revert| **revert == Revert::Inside)
+            .count(),
+        1
+    );
+    for part in [&slow, &kill, &poison] {
+        assert!(
+            part.reverts
+                .iter()
+                .all(|revert| all.reverts.contains(revert))
+        );
+    }
+    assert_eq!(all.expects.lost, kill.expects.lost);
+    assert_eq!(all.expects.dead, Amount::Injected);
+    assert!(!all.expects.fresh_during);
+    assert_eq!(together(Vec::new()), None);
+}

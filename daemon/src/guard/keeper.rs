@@ -330,7 +330,7 @@ impl Keeper {
             // By short waits, so that a clock that is set does not matter.
             while now() < next.at_ms {
                 let left = Duration::from_millis(next.at_ms.saturating_sub(now()));
-                tokio::time::sleep(left.min(Duration::from_secs(30))).await;
+                tokio::time::sleep(left.min(Duration::from_secs(1))).await;
             }
             place = Place {
                 n: place.n + 1,

@@ -17,26 +17,48 @@ use super::keeper::{Keeper, disk};
 use super::scene::{self, millis};
 use super::{tend, words};
 use crate::clock::rfc3339;
-use crate::experiments::{Experiment, Method, Params, Scene};
+use crate::experiments::{AND, Experiment, Method, Params, Scene, together};
 use crate::journal::Level;
 use crate::params::check;
 use crate::plans::words::{hint_names, quote};
 
 /// Most events a second of a run's own producers.
 const RATE_MAX: u64 = 50_000;
+/// Experiments at once at most.
+const TOGETHER_MAX: usize = 3;
 /// Shortest fault that somebody may ask for: the guard looks ten times a second.
 const FOR_MIN: Duration = Duration::from_millis(100);
 
 /// An order to run, understood.
 struct Draft {
-    experiment: &'static Experiment,
-    spec: Spec,
+    /// One, or several at once.
+    parts: Vec<(&'static Experiment, Spec)>,
     params: Map<String, serde_json::Value>,
     scene: Scene,
     /// `Err` = why it cannot be done here.
     method: Result<Method, String>,
     rate: u64,
     seed: u64,
+}
+
+impl Draft {
+    fn name(&self) -> String {
+        let names: Vec<_> = self
+            .parts
+            .iter()
+            .map(|(_, spec)| spec.name.as_str())
+            .collect();
+        names.join(&AND.to_string())
+    }
+
+    fn claim(&self) -> String {
+        let claims: Vec<_> = self
+            .parts
+            .iter()
+            .map(|(experiment, _)| experiment.claim)
+            .collect();
+        claims.join(" ")
+    }
 }
 
 impl Keeper {
@@ -48,6 +70,7 @@ impl Keeper {
         let setup = &self.0.setup;
         let draft = self.draft(&params)?;
         let refused = self.refusal(&draft).await;
+        let (experiment, claim) = (draft.name(), draft.claim());
         let method = draft.method.unwrap_or_default();
         let refused = refused.map(|error| {
             let hint = error.data.and_then(|data| data.hint);
@@ -57,8 +80,8 @@ impl Keeper {
             }
         });
         Ok(Preview {
-            experiment: draft.spec.name,
-            claim: draft.experiment.claim.to_owned(),
+            experiment,
+            claim,
             params: draft.params,
             targets: method.targets.clone(),
             steps: method.steps.iter().map(words::step).collect(),
@@ -87,6 +110,7 @@ impl Keeper {
         if let Some(refusal) = self.refusal(&draft).await {
             return Err(refusal);
         }
+        let (experiment, claim) = (draft.name(), draft.claim());
         let Ok(method) = draft.method else {
             return Err(Error::new(
                 Code::Internal,
@@ -95,10 +119,10 @@ impl Keeper {
         };
         let seed = draft.seed;
         let now_ms = inner.setup.clock.now_ms();
-        let id = format!("{}-{}", stamp(now_ms), draft.spec.name);
+        let id = format!("{}-{experiment}", stamp(now_ms));
         let running = Running {
             id: id.clone(),
-            experiment: draft.spec.name.clone(),
+            experiment: experiment.clone(),
             phase: Phase::Preparing,
             started_ms: now_ms,
             injected_ms: None,
@@ -115,8 +139,8 @@ impl Keeper {
         let job = Job {
             id: id.clone(),
             folder: inner.shelf.folder_of(&id),
-            experiment: draft.spec.name.clone(),
-            claim: draft.experiment.claim.to_owned(),
+            experiment,
+            claim,
             params: draft.params,
             stops: scene::stops(&setup.config),
             freshness_ms: millis(setup.config.chaos.freshness),
@@ -178,15 +202,8 @@ impl Keeper {
     /// Parameters checked and the method made. Says nothing on whether it may run.
     fn draft(&self, params: &RunParams) -> Result<Draft, Error> {
         let setup = &self.0.setup;
-        let all = || setup.experiments.iter().map(|e| (e, (e.spec)()));
-        let Some((experiment, spec)) = all().find(|(_, spec)| spec.name == params.name) else {
-            let message = format!("there is no experiment {}", quote(&params.name));
-            let names: Vec<_> = all().map(|(_, spec)| spec.name).collect();
-            let hint = hint_names(&params.name, names.iter().map(String::as_str));
-            return Err(Error::new(Code::NotFound, message).hint(hint));
-        };
+        let parts = self.named(&params.name)?;
         let invalid = |message: String| Error::new(Code::InvalidParams, message);
-        let checked = check(&spec, &params.params, &setup.layout)?;
         let lasts = match &params.lasts {
             None => None,
             Some(text) => match parse_duration(text) {
@@ -215,26 +232,76 @@ impl Keeper {
             // 53 bits, so that every reader of JSON keeps it.
             .unwrap_or_else(|| self.0.state().draws.random::<u64>() >> 11);
         let scene = scene::scene(&setup.config, &setup.layout, &setup.handle, rate, seed);
-        let given = Params {
-            given: &checked,
-            for_ms: lasts.map(millis),
-        };
-        let method = (experiment.method)(&scene, &given);
+        let (mut methods, mut used) = (Vec::new(), Map::new());
+        for (experiment, spec) in &parts {
+            let checked = check(spec, &Self::of(&parts, spec, &params.params), &setup.layout)?;
+            let given = Params {
+                given: &checked,
+                for_ms: lasts.map(millis),
+            };
+            methods.push((experiment.method)(&scene, &given));
+            used.extend(checked);
+        }
+        let methods: Result<Vec<Method>, String> = methods.into_iter().collect();
         Ok(Draft {
-            experiment,
-            spec,
-            params: checked,
+            parts,
+            params: used,
             scene,
-            method,
+            method: methods.map(|methods| together(methods).unwrap_or_default()),
             rate,
             seed,
         })
     }
 
+    /// The experiment with this name, or those whose names stand in it.
+    fn named(&self, name: &str) -> Result<Vec<(&'static Experiment, Spec)>, Error> {
+        let all = || self.0.setup.experiments.iter().map(|e| (e, (e.spec)()));
+        let mut parts: Vec<(&'static Experiment, Spec)> = Vec::new();
+        for part in name.split(AND) {
+            let Some(found) = all().find(|(_, spec)| spec.name == part) else {
+                let message = format!("there is no experiment {}", quote(part));
+                let names: Vec<_> = all().map(|(_, spec)| spec.name).collect();
+                let hint = hint_names(part, names.iter().map(String::as_str));
+                return Err(Error::new(Code::NotFound, message).hint(hint));
+            };
+            if parts.len() == TOGETHER_MAX || parts.iter().any(|(_, spec)| spec.name == part) {
+                let message = format!("{} is named twice, or too much at once", quote(part));
+                let hint = format!(
+                    "at most {TOGETHER_MAX} different ones, such as net.latency+worker.kill"
+                );
+                return Err(Error::new(Code::InvalidParams, message).hint(hint));
+            }
+            parts.push(found);
+        }
+        Ok(parts)
+    }
+
+    /// What of the parameters is this one's; what is nobody's is the first one's, whose check refuses it.
+    fn of(
+        parts: &[(&'static Experiment, Spec)],
+        spec: &Spec,
+        given: &Map<String, serde_json::Value>,
+    ) -> Map<String, serde_json::Value> {
+        let knows = |spec: &Spec, name: &str| spec.params.iter().any(|param| param.name == name);
+        let is_first = parts
+            .first()
+            .is_some_and(|(_, first)| first.name == spec.name);
+        given
+            .iter()
+            .filter(|(name, _)| {
+                let nobodys = parts.iter().all(|(_, spec)| !knows(spec, name));
+                knows(spec, name) || (is_first && nobodys)
+            })
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
     /// Why this may not begin now; the first reason in a fixed order.
     async fn refusal(&self, draft: &Draft) -> Option<Error> {
         let checks = async {
-            self.allowed(draft.experiment, &draft.spec)?;
+            for (experiment, spec) in &draft.parts {
+                self.allowed(experiment, spec)?;
+            }
             self.free().await?;
             let max = self.0.setup.config.chaos.max_duration;
             match &draft.method {

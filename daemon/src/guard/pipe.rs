@@ -183,3 +183,155 @@ async fn at(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokio::io::{AsyncBufReadExt as _, BufReader, DuplexStream, Lines};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::guard::testkit::Recorder;
+
+    /// The guard's end.
+    struct Guard {
+        write: DuplexStream,
+        answers: Lines<BufReader<DuplexStream>>,
+        words: mpsc::Sender<Word>,
+        hands: Arc<Recorder>,
+        n_late: Arc<AtomicU64>,
+        tasks: JoinSet<End>,
+    }
+
+    fn guard() -> Guard {
+        let (from_guard, write) = tokio::io::duplex(4_096);
+        // As small as that: an answer that is not read fills it.
+        let (to_guard, read) = tokio::io::duplex(64);
+        let (words, mut told) = mpsc::channel(4);
+        let hands = Arc::new(Recorder::default());
+        let n_late = Arc::new(AtomicU64::new(0));
+        let (obeys, late) = (Arc::clone(&hands), Arc::clone(&n_late));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut pipe = Pipe::new(from_guard, to_guard, Duration::from_secs(600));
+            let late = || drop(late.fetch_add(1, Ordering::SeqCst).to_string());
+            pipe.serve(&*obeys, &mut told, late).await
+        });
+        Guard {
+            write,
+            answers: BufReader::new(read).lines(),
+            words,
+            hands,
+            n_late,
+            tasks,
+        }
+    }
+
+    impl Guard {
+        async fn ask(&mut self, n: u64, order: Order, limit_ms: u64) {
+            let ask = wire::encode(&Ask { n, order, limit_ms }).unwrap();
+            self.write.write_all(&ask).await.unwrap();
+        }
+
+        async fn told(&mut self) -> Told {
+            serde_json::from_str(&self.answers.next_line().await.unwrap().unwrap()).unwrap()
+        }
+
+        async fn end(mut self) -> End {
+            drop(self.write);
+            self.tasks.join_next().await.unwrap().unwrap()
+        }
+
+        async fn after(&self, ms: u64) -> (u64, u64) {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            (self.n_late.load(Ordering::SeqCst), self.hands.n_clears())
+        }
+    }
+
+    fn park() -> Order {
+        Order::Park {
+            consumer: "a-enrich-0".to_owned(),
+            point: crate::chaos::Point::AfterRead,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_set_ends_with_its_time_limit_though_the_guard_lives() {
+        let mut guard = guard();
+        guard.ask(1, park(), 1_000).await;
+        assert!(matches!(guard.told().await, Told::Done { n: 1, .. }));
+        assert_eq!(guard.after(900).await, (0, 0));
+        // Each order begins the time anew; one that only counts does not.
+        guard.ask(2, park(), 1_000).await;
+        assert!(matches!(guard.told().await, Told::Done { n: 2, .. }));
+        assert_eq!(guard.after(500).await, (0, 0));
+        guard.ask(3, Order::Count, 1_000_000).await;
+        assert!(matches!(guard.told().await, Told::Done { n: 3, .. }));
+        assert_eq!(guard.after(499).await, (0, 0));
+        assert_eq!(guard.after(2).await, (1, 1));
+        // What was taken back in order leaves nothing to be taken back.
+        guard.ask(4, park(), 1_000).await;
+        guard.told().await;
+        guard.ask(5, Order::Clear, 1_000).await;
+        guard.told().await;
+        assert_eq!(guard.after(5_000).await, (1, 1));
+        assert_eq!(guard.end().await, End::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_limit_is_longer_than_the_longest() {
+        let mut guard = guard();
+        guard.ask(1, park(), u64::MAX).await;
+        guard.told().await;
+        assert_eq!(guard.after(599_900).await.0, 0);
+        assert_eq!(guard.after(200).await.0, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_taken_back_when_the_pipe_closes() {
+        let mut guard = guard();
+        guard.ask(1, park(), 60_000).await;
+        guard.told().await;
+        let hands = Arc::clone(&guard.hands);
+        assert_eq!(guard.end().await, End::Closed);
+        assert_eq!(hands.n_clears(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guard_that_does_not_stop_when_told_is_not_waited_for() {
+        let mut guard = guard();
+        guard.ask(1, park(), 60_000).await;
+        guard.told().await;
+        let why = "enough".to_owned();
+        guard.words.send(Word::Stop(why.clone())).await.unwrap();
+        assert_eq!(guard.told().await, Told::Stop { why });
+        assert_eq!(guard.after(4_900).await, (0, 0));
+        assert_eq!(guard.after(200).await, (1, 1));
+        guard.words.send(Word::Leaving).await.unwrap();
+        assert_eq!(guard.told().await, Told::Leaving);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_that_cannot_be_done_is_answered() {
+        let mut guard = guard();
+        guard.ask(1, Order::FlushCaches, 1_000).await;
+        let why = "no stage has a lookup".to_owned();
+        assert_eq!(guard.told().await, Told::Failed { n: 1, why });
+        // One that is never done, too.
+        guard.ask(2, Order::HoldServer { ms: 1 }, 60_000).await;
+        assert!(matches!(guard.told().await, Told::Failed { n: 2, .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guard_that_does_not_read_is_broken() {
+        let mut guard = guard();
+        for n in 0..3 {
+            guard.ask(n, Order::Count, 1_000).await;
+        }
+        let end = guard.tasks.join_next().await.unwrap().unwrap();
+        assert_eq!(end, End::Broken("it does not read its answers".to_owned()));
+        assert_eq!(guard.hands.n_clears(), 1);
+    }
+}

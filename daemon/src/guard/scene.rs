@@ -54,14 +54,14 @@ pub(super) fn scene(
     }
 }
 
-/// Consumer names of the workers that run.
+/// Consumer names of the workers that work: one that stands by for an owned stage never comes to a point.
 fn workers(handle: &Handle, stage: &str) -> Vec<String> {
     let Some((_, stage)) = handle.stage(stage) else {
         return Vec::new();
     };
     let views = stage.workers().into_iter();
     views
-        .filter(|view| view.state != "stopped")
+        .filter(|view| !matches!(view.state, "stopped" | "standby"))
         .map(|view| view.consumer)
         .collect()
 }

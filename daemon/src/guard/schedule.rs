@@ -110,10 +110,7 @@ mod tests {
         let at = Place { n: 3, last_ms: 5 };
         let one = settings(60, 0, 24);
         assert_eq!(next(&one, &names(), at), next(&one, &names(), at));
-        let other = config::Schedule {
-            seed: 8,
-            ..one.clone()
-        };
+        let other = config::Schedule { seed: 8, ..one };
         assert_ne!(next(&one, &names(), at), next(&other, &names(), at));
         assert_ne!(
             next(&one, &names(), at),

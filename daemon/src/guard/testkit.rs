@@ -143,6 +143,15 @@ folder=$(printf '%s' "$job" | sed 's/^[^}]*"folder":"\([^"]*\)".*/\1/' | head -c
     }
 }
 
+/// Makes the stages of a bench look as if their workers read.
+pub(crate) fn make_well(bench: &Bench) {
+    for stage in bench.setup.handle.stages.iter() {
+        // Ahead of a clock that a test sets by hours.
+        let now_ms = bench.setup.clock.now_ms() + 7 * 86_400_000;
+        stage.meter.last_read_ms.store(now_ms, Ordering::Relaxed);
+    }
+}
+
 /// What a keeper needs, on a bench.
 pub(crate) fn setup(
     bench: &Bench,

@@ -59,6 +59,7 @@ impl House {
             chaos: Shown::default(),
             data: bench.dir.path().to_owned(),
         });
+        testkit::make_well(&bench);
         let mut tasks = JoinSet::new();
         tasks.spawn(sampler.run(CancellationToken::new()));
         let mut ticks = observer.watch();
@@ -599,5 +600,68 @@ async fn only_the_last_runs_are_kept_and_only_the_last_ledgers() {
     assert_eq!(
         (page.rows.len(), page.next.as_ref()),
         (2, Some(&page.rows[1].id))
+    );
+}
+
+#[tokio::test]
+async fn the_schedule_runs_what_is_due_and_leaves_out_what_may_not_run() {
+    let house = House::with(&format!("{PARK}{REPORT}"), |config| {
+        config.chaos.allow = vec!["worker".to_owned()];
+        config.chaos.schedule = pipectl_shared::config::Schedule {
+            every: Duration::from_secs(3_600),
+            from_hour: 0,
+            to_hour: 24,
+            seed: 3,
+        };
+    })
+    .await;
+    house.lay(Verdict::Pass);
+    let keeper = house.keeper();
+    let next = async || loop {
+        if let Some(next) = keeper.catalogue().await.unwrap().schedule {
+            return next;
+        }
+        tokio::task::yield_now().await;
+    };
+    let first = timeout(SOON, next()).await.unwrap();
+    assert_eq!(first.name, "worker.test", "the only one that is allowed");
+    let now = house.bench.setup.clock.now_ms();
+    assert!(
+        (now + 1_800_000..now + 5_400_000).contains(&first.at_ms),
+        "{first:?}"
+    );
+    house.bench.clock.advance_ms(7_200_000);
+    house
+        .until("it is run", || house.events("chaos.ended").len() == 1)
+        .await;
+    assert!(house.events("chaos.started")[0].contains(&format!("seed {}", first.seed)));
+    keeper.lever(true, "ann", None).await.unwrap();
+    house.bench.clock.advance_ms(7_200_000);
+    house
+        .until("it is left out", || {
+            !house.events("chaos.skipped").is_empty()
+        })
+        .await;
+    let rows: Vec<_> = house
+        .bench
+        .audit_rows()
+        .into_iter()
+        .map(|row| (row.user, row.action, row.result))
+        .collect();
+    assert!(rows.len() >= 2, "{rows:?}");
+    assert!(
+        rows.iter()
+            .all(|(user, action, _)| user == "schedule" && action == "chaos.run")
+    );
+    assert!(
+        rows[0].2.starts_with("ok") && rows[1].2.starts_with("refused: the lever"),
+        "{rows:?}"
+    );
+    keeper.close().await;
+    // Another start goes on where this one was.
+    let place = fs::read_to_string(house.folder.join("schedule.json")).unwrap();
+    assert!(
+        !place.contains("\"n\":0") && place.contains("last_ms"),
+        "{place}"
     );
 }

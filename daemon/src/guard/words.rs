@@ -203,7 +203,8 @@ pub fn hypothesis(method: &Method, freshness_ms: u64) -> Vec<(String, String)> {
     let lost = match lost {
         Loss::None => "= 0".to_owned(),
         Loss::WithServer { ms } => format!("= 0 but what Redis lost of its last {}", time(*ms)),
-        Loss::Injected => "= injected, and the ledger says so".to_owned(),
+        Loss::Injected => "= injected, and the ledger tells it as lost".to_owned(),
+        Loss::Unaccounted => "= injected, and the ledger tells it as unaccounted".to_owned(),
     };
     let row = |name: &str, tolerance: String| (name.to_owned(), tolerance);
     let mut rows = vec![

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pipectl_shared::chaos::{Phase, Running};
 use pipectl_shared::snapshot::{self, State};
 use proptest::prelude::*;
 
@@ -38,6 +39,31 @@ fn the_owner_of_a_stage_is_who_the_store_says_and_only_a_worker_of_ours_is_here(
     assert_eq!(build(&facts).status.stages[1].owner, None, "shared");
     facts.store.depth = None;
     assert_eq!(build(&facts).status.stages[1].owner, None, "unknown");
+}
+
+#[test]
+fn the_experiment_under_way_is_told_with_texts_that_fit() {
+    let mut facts = facts();
+    assert_eq!(build(&facts).status.chaos, None);
+    let long = "x".repeat(100_000);
+    facts.chaos = Some(Running {
+        id: "1-worker.kill".to_owned(),
+        experiment: "worker.kill".to_owned(),
+        phase: Phase::During,
+        started_ms: NOW,
+        injected_ms: Some(NOW),
+        reverted_ms: None,
+        until_ms: None,
+        targets: vec![long.clone(); 100],
+        by: long,
+    });
+    let snapshot = build(&facts);
+    let told = snapshot.status.chaos.as_ref().unwrap();
+    assert_eq!(
+        (told.experiment.as_str(), told.targets.len()),
+        ("worker.kill", 10)
+    );
+    assert!(size(&snapshot) <= MAX_BYTES, "{}", size(&snapshot));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod needs;
 
 mod access_log;
 mod bad_start;
+mod chaos;
 mod console;
 mod control;
 mod daemons;
@@ -24,6 +25,7 @@ mod foreign_redis;
 mod full;
 mod holes;
 mod hostile;
+mod inside;
 mod keyed;
 mod kills;
 mod life;

@@ -1,6 +1,7 @@
 //! The control socket end to end: a real Unix socket, the store in memory, stages by hand.
 
 mod acting;
+mod chaos;
 mod framing;
 mod ingest;
 mod peers;

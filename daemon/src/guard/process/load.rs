@@ -117,6 +117,14 @@ impl Names {
         std::str::from_utf8(rest).ok()?.parse().ok()
     }
 
+    /// Number of the canary with this id; `None` = it is none.
+    pub(super) fn canary(&self, id: &[u8]) -> Option<u64> {
+        let rest = id
+            .strip_prefix(self.prefix.as_bytes())?
+            .strip_prefix(b"c")?;
+        std::str::from_utf8(rest).ok()?.parse().ok()
+    }
+
     /// Name of a session.
     pub(super) fn session(&self, at: usize) -> String {
         format!("{}s{at}", self.prefix)

@@ -51,25 +51,36 @@ impl Connection {
             broken: false,
             reply_max: REPLY_MAX,
         };
+        connection.log_in(address, name).await.map_err(|error| {
+            // Who stands between may take the connection and find nobody behind.
+            match error {
+                StoreError::Unavailable(why) => {
+                    StoreError::Unavailable(format!("connect to {}: {why}", address.shown))
+                }
+                error => error,
+            }
+        })?;
+        Ok(connection)
+    }
+
+    async fn log_in(&mut self, address: &Address, name: &str) -> Result<()> {
         if let Some(password) = &address.password {
             match &address.username {
-                Some(user) => connection.out.words(&["AUTH", user, password]),
-                None => connection.out.words(&["AUTH", password]),
+                Some(user) => self.out.words(&["AUTH", user, password]),
+                None => self.out.words(&["AUTH", password]),
             };
-            connection.call(Duration::ZERO).await?;
+            self.call(Duration::ZERO).await?;
         }
         if address.database != 0 {
-            connection
-                .out
-                .words(&["SELECT", &address.database.to_string()]);
-            connection.call(Duration::ZERO).await?;
+            self.out.words(&["SELECT", &address.database.to_string()]);
+            self.call(Duration::ZERO).await?;
         }
-        connection.out.words(&["CLIENT", "SETNAME", name]);
+        self.out.words(&["CLIENT", "SETNAME", name]);
         // An ACL may forbid it, and it is only for people who look at CLIENT LIST.
-        if let Err(StoreError::Unavailable(error)) = connection.call(Duration::ZERO).await {
-            return Err(StoreError::Unavailable(error));
+        match self.call(Duration::ZERO).await {
+            Err(StoreError::Unavailable(error)) => Err(StoreError::Unavailable(error)),
+            _ => Ok(()),
         }
-        Ok(connection)
     }
 
     /// Sends what was written to `out` and reads one reply; `block` is added to the deadline for a blocking command. An
