@@ -142,6 +142,12 @@ enum Noun {
     XSession(up::SessionArgs),
 }
 
+/// Whether these words are a command line, so that the equal commands that the console tells can be typed.
+#[cfg(test)]
+pub(crate) fn is_command(words: &[&str]) -> bool {
+    tree().try_get_matches_from(words).is_ok()
+}
+
 /// Parses, dispatches, tells the failure.
 pub(crate) fn run() -> u8 {
     let matches = match tree().try_get_matches() {

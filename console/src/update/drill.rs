@@ -122,7 +122,7 @@ pub(super) fn move_lever(model: &mut Model, pull: bool) -> Vec<Effect> {
     }
     form.is_sent = true;
     let reason = reason_of(form);
-    let word = if pull { "pull" } else { "release" };
+    let word = if pull { "on" } else { "off" };
     let mut command = format!("pipectl chaos lever {word}");
     if let Some(reason) = &reason {
         command.push_str(&format!(" --reason {}", quote(reason)));
