@@ -1458,33 +1458,3 @@ fn an_answer_to_a_command_is_not_taken_for_that_of_an_experiment() {
     desk.tell(LinkMsg::Answer { ticket, answer });
     assert!(desk.model.deeds.last().unwrap().result.is_some());
 }
-
-#[test]
-fn the_equal_commands_of_experiments_can_be_typed() {
-    let mut desk = chaos();
-    desk.press("Enter Down C-u");
-    desk.type_text("250ms");
-    desk.press("Down Down Down");
-    desk.type_text("20s");
-    desk.press("Down");
-    desk.type_text("900");
-    desk.press("Down Down");
-    desk.type_text("drill");
-    desk.press("Tab Tab Enter Tab Enter");
-    desk.set_scene(Scene::Running);
-    desk.press("S");
-    for _ in 0..2 {
-        desk.press("x l");
-        desk.type_text("sale");
-        desk.press("Tab Tab Enter Tab Enter");
-    }
-    let commands: Vec<&str> = desk.model.deeds.iter().map(|deed| &*deed.command).collect();
-    assert_eq!(commands.len(), 4, "{commands:?}");
-    for command in commands {
-        let words: Vec<&str> = command.split(' ').collect();
-        assert!(crate::cli::is_command(&words), "{command}");
-    }
-    assert!(!crate::cli::is_command(&[
-        "pipectl", "chaos", "lever", "pull"
-    ]));
-}
