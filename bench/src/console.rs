@@ -176,7 +176,7 @@ fn look(report: &mut Report, daemon: &Daemon, looked: Duration) -> Result<()> {
         Goal::AtMost(KB_PER_S),
     );
     // Every screen once, so that its memory is that of a console in use.
-    for group in ["1", "2", "3", "5", "6"] {
+    for group in ["1", "2", "3", "4", "5", "6"] {
         for key in [group, "\t", "\t", "\t", "?", "\u{1b}"] {
             session.press(key)?;
             std::thread::sleep(KEY);
@@ -245,7 +245,7 @@ fn turn(daemon: &Daemon, n_keys: u64) -> Result<f64> {
     let bytes = session.n_bytes();
     let begun = Instant::now();
     for n in 1..=n_keys {
-        session.press(["1", "2", "3", "5", "6", "\t"][usize::try_from(n % 6)?])?;
+        session.press(["1", "2", "3", "4", "5", "6", "\t"][usize::try_from(n % 7)?])?;
         let due = begun + KEY * u32::try_from(n)?;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }

@@ -159,13 +159,16 @@ fn poison(desk: &mut Desk, text: &str) {
     model.causes.take(rows(&causes, text), first, None, 0);
     model.audit.take(rows(&audit, text), first, None, 0);
     model.latency = Some(rows(&fixtures::exact_latency(), text).rows);
-    let scene = fixtures::Scene::Deviated;
-    model.take_catalogue(poisoned(&fixtures::catalogue(fixtures::Scene::Lever), text));
-    let runs = fixtures::runs(scene).rows;
-    model.drill.runs.take(rows(&runs, text), first, None, 0);
-    // All texts are one, and so are the ids.
-    model.watch_own(text.to_owned(), text.to_owned());
-    let _verdict = model.take_progress(text, Ok(progress_of(text)));
+    // Only these show it, and a run is a long document.
+    if matches!(model.screen, Id::Chaos | Id::Runs) {
+        let scene = fixtures::Scene::Deviated;
+        model.take_catalogue(poisoned(&fixtures::catalogue(fixtures::Scene::Lever), text));
+        let runs = fixtures::runs(scene).rows;
+        model.drill.runs.take(rows(&runs, text), first, None, 0);
+        // All texts are one, and so are the ids.
+        model.watch_own(text.to_owned(), text.to_owned());
+        let _verdict = model.take_progress(text, Ok(progress_of(text)));
+    }
     let mut snapshot: Snapshot = poisoned(&fixtures::snapshot(0), text);
     for (n, event) in snapshot.events.iter_mut().enumerate() {
         event.seq = 1_000 + n as u64;

@@ -234,3 +234,46 @@ impl Facts {
         self.hello.as_ref().map(|hello| hello.role)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seq: u64, ts_ms: u64, name: &str) -> Event {
+        Event {
+            seq,
+            ts_ms,
+            level: "action".to_owned(),
+            name: name.to_owned(),
+            message: String::new(),
+            stage: None,
+        }
+    }
+
+    #[test]
+    fn a_fault_is_known_once_by_its_event_or_by_the_run_under_way() {
+        let mut facts = Facts::default();
+        facts.take_event(event(1, 10_000, "chaos.injected"));
+        facts.take_event(event(2, 20_000, "chaos.reverted"));
+        facts.take_event(event(3, 30_000, "chaos.injected"));
+        facts.take_event(event(4, 31_000, "stage.paused"));
+        assert_eq!(facts.faults(0, 25_000), [(20_000, false), (10_000, true)]);
+        let mut snapshot = Snapshot::default();
+        snapshot.status.chaos = Some(pipectl_shared::chaos::Running {
+            id: String::new(),
+            experiment: String::new(),
+            phase: pipectl_shared::chaos::Phase::After,
+            started_ms: 0,
+            // The same injection as that of the event, told by another clock's tick.
+            injected_ms: Some(30_150),
+            reverted_ms: Some(38_000),
+            until_ms: None,
+            targets: Vec::new(),
+            by: String::new(),
+        });
+        facts.take(Box::new(snapshot), 0);
+        let expected = [(38_000, false), (30_000, true), (20_000, false)];
+        assert_eq!(facts.faults(15_000, 60_000), expected);
+        assert_eq!(facts.faults(60_000, 70_000), []);
+    }
+}

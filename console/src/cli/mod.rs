@@ -263,6 +263,41 @@ fn greet(app: &App) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::tree;
+    use crate::fixtures::{Desk, Scene};
+    use crate::place::Id;
+
+    #[test]
+    fn the_equal_commands_of_experiments_can_be_typed() {
+        let mut desk = Desk::live((80, 24));
+        desk.go(Id::Chaos);
+        desk.press("j j j j j");
+        desk.press("Enter Down C-u");
+        desk.type_text("250ms");
+        desk.press("Down Down Down");
+        desk.type_text("20s");
+        desk.press("Down");
+        desk.type_text("900");
+        desk.press("Down Down");
+        desk.type_text("drill");
+        desk.press("Tab Tab Enter Tab Enter");
+        desk.set_scene(Scene::Running);
+        desk.press("S");
+        for _ in 0..2 {
+            desk.press("x l");
+            desk.type_text("sale");
+            desk.press("Tab Tab Enter Tab Enter");
+        }
+        let commands: Vec<&str> = desk.model.deeds.iter().map(|deed| &*deed.command).collect();
+        assert_eq!(commands.len(), 4, "{commands:?}");
+        for command in commands {
+            let words: Vec<&str> = command.split(' ').collect();
+            assert!(tree().try_get_matches_from(&words).is_ok(), "{command}");
+        }
+        let wrong = tree().try_get_matches_from(["pipectl", "chaos", "lever", "pull"]);
+        assert!(wrong.is_err());
+    }
+
     #[test]
     fn the_tree_of_commands_is_sound() {
         super::tree().debug_assert();

@@ -1,5 +1,6 @@
 //! Questions as requests, answers and notifications as messages. What does not fit is told, never trusted.
 
+use pipectl_shared::chaos::Progress;
 use pipectl_shared::rpc::{LatencyParams, Request};
 use pipectl_shared::snapshot::{Event, Snapshot};
 use serde::de::DeserializeOwned;
@@ -55,7 +56,13 @@ pub(super) fn answer(question: &Question, result: Value) -> Result<Answer, Fault
         Question::Slots(_) => fit(result).map(Answer::Slots),
         Question::Series(_) => fit(result).map(Answer::Series),
         Question::Experiments => fit(result).map(Answer::Experiments),
-        Question::Run(_) => fit(result).map(Answer::Run),
+        Question::Run(_) => fit(result).map(|mut progress: Progress| {
+            for mark in &mut progress.marks {
+                clip_text(&mut mark.kind);
+                clip_text(&mut mark.text);
+            }
+            Answer::Run(progress)
+        }),
         Question::Runs(_) => fit(result).map(Answer::Runs),
         Question::RunExperiment(params) if params.dry_run => fit(result).map(Answer::Rehearsed),
         Question::RunExperiment(_) => fit(result).map(Answer::Began),
@@ -95,15 +102,19 @@ pub(super) fn notification(request: Request) -> Option<LinkMsg> {
     }
 }
 
-/// Bytes of a text of an event that are kept, and events are kept by the thousand: a line of theirs is a sentence, and one of
-/// a megabyte is a lie.
+/// Bytes of a text of an event, or of what happened in a run, that are kept, and these are kept by the hundred: a line of
+/// theirs is a sentence, and one of a megabyte is a lie.
 const EVENT_TEXT_MAX: usize = 4 * 1024;
 
 fn clip(event: &mut Event) {
     let texts = [&mut event.level, &mut event.name, &mut event.message];
     for text in texts.into_iter().chain(event.stage.as_mut()) {
-        text.truncate(text.floor_char_boundary(EVENT_TEXT_MAX));
+        clip_text(text);
     }
+}
+
+fn clip_text(text: &mut String) {
+    text.truncate(text.floor_char_boundary(EVENT_TEXT_MAX));
 }
 
 #[cfg(test)]
@@ -168,6 +179,28 @@ mod tests {
         // That it stops is told in whatever words: the run's own progress tells the rest.
         let stop = Question::StopExperiment(StopParams::default());
         assert_eq!(answer(&stop, Value::Null), Ok(Answer::Stopped(Value::Null)));
+    }
+
+    #[test]
+    fn what_happened_in_a_run_is_kept_as_sentences() {
+        let long = "ä".repeat(400_000);
+        let progress = serde_json::json!({
+            "running": {
+                "id": "a", "experiment": "net.latency", "phase": "during", "started_ms": 1, "injected_ms": null,
+                "reverted_ms": null, "until_ms": null, "targets": [], "by": "ana",
+            },
+            "seed": 1, "verdict": null, "why": "", "slots": [], "run": null,
+            "marks": [{"seq": 1, "t_ms": 2, "kind": long, "text": long}],
+        });
+        let question = Question::Run(Default::default());
+        let Ok(Answer::Run(progress)) = answer(&question, progress) else {
+            panic!("no run");
+        };
+        let mark = &progress.marks[0];
+        assert_eq!(
+            (mark.kind.len(), mark.text.len()),
+            (EVENT_TEXT_MAX, EVENT_TEXT_MAX)
+        );
     }
 
     #[test]

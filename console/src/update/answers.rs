@@ -1,7 +1,7 @@
 //! Answers: each goes where its question came from. One that does not fit its question is a fault of the daemon's, told
 //! and thrown away.
 
-use super::{detail, dialogs, drill, lists, plans};
+use super::{detail, dialogs, drill, lists, plans, runs};
 use crate::message::{Answer, Effect, Fault};
 use crate::model::{Model, PageWay, Purpose};
 use crate::place::Id;
@@ -44,8 +44,8 @@ pub(super) fn take(
         // An older daemon has no such method: trends begin now.
         (Purpose::Series, Err(_)) => {}
         (Purpose::Slots(_) | Purpose::Series, Ok(_)) => unfit(model),
-        (Purpose::Progress(id), answer) => return drill::progress(model, &id, answer),
-        (Purpose::Document(id), answer) => drill::document(model, &id, answer),
+        (Purpose::Progress(id), answer) => return runs::progress(model, &id, answer),
+        (Purpose::Document(id), answer) => runs::document(model, &id, answer),
         (Purpose::Rehearsal, answer) => drill::rehearsed(model, answer),
         (Purpose::Begin, answer) => return drill::began(model, answer),
         (purpose @ (Purpose::Stop | Purpose::Lever), answer) => {

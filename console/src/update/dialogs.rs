@@ -4,7 +4,7 @@ use pipectl_shared::rpc::CommandParams;
 use pipectl_shared::spec::{ParamKind, Spec};
 use serde_json::{Map, Value};
 
-use super::{detail, drill, go, lists, palette, plans};
+use super::{detail, drill, go, kinds, lists, palette, plans, runs};
 use crate::keys::{Act, Key};
 use crate::message::{Answer, Effect, Fault, Question};
 use crate::model::{
@@ -23,7 +23,7 @@ pub(super) fn press(model: &mut Model, key: Key, act: Option<Act>) -> Vec<Effect
         Some(Layer::Plan(_)) => plans::press(model, key),
         Some(Layer::Detail(_)) => detail::press(model, key, act),
         Some(Layer::Rehearsal(_)) => drill::press_rehearsal(model, key, act),
-        Some(Layer::Run(_)) => drill::press_run(model, key, act),
+        Some(Layer::Run(_)) => runs::press_run(model, key, act),
         Some(Layer::Quit(_)) => leaving(model, key, act),
         None => Vec::new(),
     }
@@ -332,7 +332,7 @@ pub(super) fn parameters(
             }
             continue;
         }
-        if let Some(why) = drill::misfit(param, text) {
+        if let Some(why) = kinds::misfit(param, text) {
             return Err((at, why));
         }
         let value = match &param.kind {

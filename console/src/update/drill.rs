@@ -1,15 +1,12 @@
-//! Experiments from the console: the form, what would happen, the question, the run that is watched, the stop, the lever,
-//! and the document of a run.
-
-use std::time::Duration;
+//! Experiments from the console: the form, what would happen, the question, the begin, the stop, the lever.
 
 use pipectl_shared::chaos::{LeverParams, RunParams};
-use pipectl_shared::spec::{Param, ParamKind, Spec};
-use pipectl_shared::units;
+use pipectl_shared::spec::Spec;
 use serde_json::{Map, Value};
 
 use super::dialogs::parameters;
-use super::{go, lists};
+use super::go;
+use super::runs::scroll;
 use crate::keys::{Act, Key};
 use crate::message::{Answer, Effect, Fault, Question};
 use crate::model::{
@@ -125,7 +122,7 @@ pub(super) fn move_lever(model: &mut Model, pull: bool) -> Vec<Effect> {
     }
     form.is_sent = true;
     let reason = reason_of(form);
-    let word = if pull { "pull" } else { "release" };
+    let word = if pull { "on" } else { "off" };
     let mut command = format!("pipectl chaos lever {word}");
     if let Some(reason) = &reason {
         command.push_str(&format!(" --reason {}", quote(reason)));
@@ -177,7 +174,7 @@ pub(super) fn rehearsed(model: &mut Model, answer: Result<Answer, Fault>) {
     })));
 }
 
-fn unfit() -> Fault {
+pub(super) fn unfit() -> Fault {
     Fault {
         message: "the daemon answered something else than was asked".to_owned(),
         hint: Some("daemon and pipectl may be of different versions".to_owned()),
@@ -216,19 +213,6 @@ pub(super) fn press_rehearsal(model: &mut Model, key: Key, act: Option<Act>) -> 
         _ => {}
     }
     Vec::new()
-}
-
-fn scroll(line: &mut usize, act: Act, page: usize, most: usize) {
-    *line = match act {
-        Act::Down => line.saturating_add(1),
-        Act::Up => line.saturating_sub(1),
-        Act::PageDown | Act::HalfDown => line.saturating_add(page),
-        Act::PageUp | Act::HalfUp => line.saturating_sub(page),
-        Act::Top => 0,
-        Act::Bottom => most,
-        _ => *line,
-    }
-    .min(most);
 }
 
 fn begin(model: &mut Model) -> Vec<Effect> {
@@ -270,7 +254,7 @@ fn book(model: &mut Model, awaits: &Purpose, result: String) {
 }
 
 /// `began 20220101T000000-1`: how the journal finds the run again when it has ended.
-fn began_as(id: &str) -> String {
+pub(super) fn began_as(id: &str) -> String {
     format!("began {id}")
 }
 
@@ -390,110 +374,5 @@ pub(super) fn connection_lost(model: &mut Model) {
             Layer::Run(view) if view.progress.is_none() => view.fault = Some(lost()),
             _ => {}
         }
-    }
-}
-
-/// How far the watched run is. With its verdict the catalogue and the list of runs are looked at anew.
-pub(super) fn progress(model: &mut Model, id: &str, answer: Result<Answer, Fault>) -> Vec<Effect> {
-    let answer = match answer {
-        Ok(Answer::Run(progress)) => Ok(progress),
-        Ok(_) => Err(unfit()),
-        Err(fault) => Err(fault),
-    };
-    let Some((verdict, why)) = model.take_progress(id, answer) else {
-        return Vec::new();
-    };
-    let result = format!("{}: {why}", verdict.word());
-    let began = began_as(id);
-    for deed in &mut model.deeds {
-        if deed.result.as_ref() == Some(&began) {
-            deed.result = Some(format!("{began}; {result}"));
-        }
-    }
-    model.say(result);
-    let screen = model.screen;
-    let effects = model.ask_rows(screen, PageWay::First).into_iter().collect();
-    lists::reorder(model);
-    effects
-}
-
-/// The document of a run came, if it is still open.
-pub(super) fn document(model: &mut Model, id: &str, answer: Result<Answer, Fault>) {
-    let view = model.layers.iter_mut().rev().find_map(|layer| match layer {
-        Layer::Run(view) if view.id == id => Some(view),
-        _ => None,
-    });
-    let Some(view) = view else { return };
-    match answer {
-        Ok(Answer::Run(progress)) if progress.running.id == id => {
-            view.fault = None;
-            view.progress = Some(Box::new(progress));
-        }
-        Ok(_) => view.fault = Some(unfit()),
-        Err(fault) => view.fault = Some(fault),
-    }
-}
-
-/// A key for the document of a run.
-pub(super) fn press_run(model: &mut Model, key: Key, act: Option<Act>) -> Vec<Effect> {
-    let page = usize::from(model.size.1).saturating_sub(8).max(1);
-    let width = model.size.0;
-    let Some(Layer::Run(view)) = model.layers.last_mut() else {
-        return Vec::new();
-    };
-    let most = screens::run_lines(view, width, false)
-        .len()
-        .saturating_sub(page / 2);
-    match (act, key) {
-        (Some(Act::Back | Act::Quit | Act::Open), _) => {
-            model.layers.pop();
-        }
-        (Some(Act::Help), _) => model.layers.push(Layer::Help(0)),
-        (Some(Act::Copy), _) => return vec![Effect::Copy(view.id.clone())],
-        (Some(act), _) => scroll(&mut view.line, act, page, most),
-        (None, Key::Char('r')) => {
-            let id = view.id.clone();
-            return model.ask_document(id).into_iter().collect();
-        }
-        _ => {}
-    }
-    Vec::new()
-}
-
-/// Checks what a parameter's kind says beyond being text; a sentence where it does not fit.
-pub(super) fn misfit(param: &Param, text: &str) -> Option<String> {
-    match &param.kind {
-        ParamKind::Duration => units::parse_duration(text)
-            .err()
-            .map(|_| format!("{}: {text} is no duration such as 30s", param.name)),
-        ParamKind::Span { min_ms, max_ms } => {
-            let (min, max) = (
-                Duration::from_millis(*min_ms),
-                Duration::from_millis(*max_ms),
-            );
-            let fits = units::parse_duration(text).is_ok_and(|span| (min..=max).contains(&span));
-            (!fits).then(|| {
-                format!(
-                    "{}: {text} is no duration from {} to {}",
-                    param.name,
-                    units::print_duration(min),
-                    units::print_duration(max)
-                )
-            })
-        }
-        ParamKind::Share { min, max } => {
-            let share = text
-                .strip_suffix('%')
-                .unwrap_or(text)
-                .trim_end()
-                .parse::<u8>();
-            let fits = share.is_ok_and(|share| (*min..=*max).contains(&share));
-            (!fits).then(|| format!("{}: {text} is no share from {min}% to {max}%", param.name))
-        }
-        ParamKind::Text
-        | ParamKind::Integer { .. }
-        | ParamKind::Stage
-        | ParamKind::Consumer
-        | ParamKind::Choice(_) => None,
     }
 }

@@ -5,9 +5,11 @@ mod answers;
 mod detail;
 mod dialogs;
 mod drill;
+mod kinds;
 mod lists;
 mod palette;
 mod plans;
+mod runs;
 #[cfg(test)]
 mod tests;
 

@@ -1176,6 +1176,13 @@ fn one_key_stops_what_runs_and_asks_nothing_before() {
     let deed = desk.model.deeds.last().unwrap();
     assert_eq!(deed.command, "pipectl chaos stop");
     assert_eq!(deed.result.as_deref(), Some("stopping net.latency"));
+    // The id of what is shown is what is copied, not that of a row out of sight; and Esc and L go to and fro.
+    desk.press("y");
+    assert_eq!(desk.effects.last(), Some(&Effect::Copy(RUN_ID.to_owned())));
+    desk.press("Esc");
+    assert!(!desk.model.drill.is_live);
+    desk.press("L");
+    assert!(desk.model.drill.is_live);
     // From any screen by name.
     desk.go(Id::Pending);
     desk.press(":");
@@ -1203,7 +1210,7 @@ fn one_key_stops_what_runs_and_asks_nothing_before() {
 #[test]
 fn the_lever_is_pulled_and_taken_back_with_a_reason() {
     let mut desk = chaos();
-    for (word, pull) in [("pull", true), ("release", false)] {
+    for (word, pull) in [("on", true), ("off", false)] {
         desk.press("x l");
         desk.type_text("sale");
         desk.press("Tab Tab Enter");
