@@ -668,3 +668,25 @@ async fn the_schedule_runs_what_is_due_and_leaves_out_what_may_not_run() {
         "{place}"
     );
 }
+
+#[tokio::test]
+async fn a_run_of_two_experiments_is_found_by_its_id() {
+    let house = House::new(REPORT).await;
+    house.lay(Verdict::Pass);
+    let keeper = house.keeper();
+    let started = keeper
+        .run(order("worker.test+net.test"), "ann")
+        .await
+        .unwrap();
+    house.until("it ends", || keeper.running().is_none()).await;
+    let asked = GetParams {
+        id: Some(started.id.clone()),
+        ..GetParams::default()
+    };
+    assert_eq!(
+        keeper.get(asked).await.unwrap().verdict,
+        Some(Verdict::Pass)
+    );
+    let report = keeper.report(ReportParams::default()).await.unwrap();
+    assert_eq!(report.id, started.id);
+}
