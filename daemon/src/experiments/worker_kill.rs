@@ -52,7 +52,14 @@ fn method(scene: &Scene, params: &Params<'_>) -> Result<Method, String> {
         for_ms: lasts(scene, params.for_ms, down_ms.max(2_000))?,
         reverts: vec![Revert::Inside],
         expects: Expects {
-            recover_ms: stage.claim_after_ms + 2_000,
+            // A stage whose only worker is away does nothing until it is back.
+            recover_ms: stage.claim_after_ms
+                + 2_000
+                + if stage.workers.len() > doomed.len() {
+                    0
+                } else {
+                    down_ms
+                },
             ..Expects::default()
         },
         recover_from: RecoverFrom::Injection,
