@@ -116,6 +116,16 @@ pub(super) fn pick<'a>(
         .ok_or_else(|| format!("no stage has a {what} in this daemon"))
 }
 
+/// A stage whose workers are hurt: the one that was named, else one that is drawn, among those that have others left if there
+/// are any.
+pub(super) fn with_workers<'a>(scene: &'a Scene, name: &str) -> Result<&'a SceneStage, String> {
+    let has_others = |stage: &SceneStage| stage.workers.len() > 1;
+    if name.is_empty() && scene.stages.iter().any(has_others) {
+        return pick(scene, name, "worker", has_others);
+    }
+    pick(scene, name, "worker", |stage| !stage.workers.is_empty())
+}
+
 /// So many workers of a stage, drawn; never more than half of them where there are several.
 pub(super) fn workers(
     scene: &Scene,

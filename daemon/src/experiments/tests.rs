@@ -256,3 +256,39 @@ fn two_at_once_are_laid_over_each_other_and_tolerate_what_either_does() {
     assert!(!all.expects.fresh_during);
     assert_eq!(together(Vec::new()), None);
 }
+
+#[test]
+fn a_stage_of_one_worker_is_hurt_only_when_it_is_named_or_nobody_has_others() {
+    let mut scene = scene();
+    scene.stages[1].workers.truncate(1);
+    let kill = find("worker.kill").unwrap();
+    for seed in 0..20 {
+        let drawn = method(
+            kill,
+            &Scene {
+                seed,
+                ..scene.clone()
+            },
+            None,
+        )
+        .unwrap();
+        assert!(drawn.targets[0].contains("enrich"), "{:?}", drawn.targets);
+        assert_eq!(drawn.expects.recover_ms, 4_000, "claim time and 2 s");
+    }
+    let mut given = defaults(kill);
+    given.insert("stage".to_owned(), "count".into());
+    let named = (kill.method)(
+        &scene,
+        &Params {
+            given: &given,
+            for_ms: None,
+        },
+    )
+    .unwrap();
+    assert!(named.targets[0].contains("count"));
+    assert_eq!(
+        named.expects.recover_ms,
+        4_000 + 10_000,
+        "away for 5 s, and as long to work it off, twice"
+    );
+}

@@ -2,7 +2,7 @@
 
 use pipectl_shared::spec::{Risk, Scope, Spec};
 
-use super::build::{lasts, pick, random, span, spec, stage};
+use super::build::{lasts, random, span, spec, stage, with_workers};
 use super::experiment::{
     Act, Expects, Experiment, Method, POINTS, Params, RecoverFrom, Revert, Scene, Step,
 };
@@ -32,9 +32,7 @@ fn describe() -> Spec {
 
 fn method(scene: &Scene, params: &Params<'_>) -> Result<Method, String> {
     use rand::seq::IndexedRandom as _;
-    let stage = pick(scene, params.text("stage"), "worker", |stage| {
-        !stage.workers.is_empty()
-    })?;
+    let stage = with_workers(scene, params.text("stage"))?;
     let for_ms = lasts(scene, params.for_ms, 12_000)?;
     let every = params.ms("every").max(1);
     let mut random = random(scene);

@@ -2,7 +2,7 @@
 
 use pipectl_shared::spec::{Risk, Scope, Spec};
 
-use super::build::{at_point, lasts, number, pick, span, spec, stage, workers};
+use super::build::{at_point, lasts, number, span, spec, stage, with_workers, workers};
 use super::experiment::{
     Act, Expects, Experiment, Method, Params, RecoverFrom, Revert, Scene, Step, point,
 };
@@ -33,9 +33,7 @@ fn describe() -> Spec {
 }
 
 fn method(scene: &Scene, params: &Params<'_>) -> Result<Method, String> {
-    let stage = pick(scene, params.text("stage"), "worker", |stage| {
-        !stage.workers.is_empty()
-    })?;
+    let stage = with_workers(scene, params.text("stage"))?;
     let (name, down_ms) = (params.text("point"), params.ms("down"));
     let doomed = workers(scene, stage, params.number("count"))?;
     let kill = |consumer: &String| Step {
@@ -52,13 +50,13 @@ fn method(scene: &Scene, params: &Params<'_>) -> Result<Method, String> {
         for_ms: lasts(scene, params.for_ms, down_ms.max(2_000))?,
         reverts: vec![Revert::Inside],
         expects: Expects {
-            // A stage whose only worker is away does nothing until it is back.
+            // A stage whose only worker is away does nothing until it is back, and then works off what came.
             recover_ms: stage.claim_after_ms
                 + 2_000
                 + if stage.workers.len() > doomed.len() {
                     0
                 } else {
-                    down_ms
+                    2 * down_ms
                 },
             ..Expects::default()
         },

@@ -2,7 +2,7 @@
 
 use pipectl_shared::spec::{Risk, Scope, Spec};
 
-use super::build::{at_point, lasts, number, pick, spec, stage, workers};
+use super::build::{at_point, lasts, number, spec, stage, with_workers, workers};
 use super::experiment::{
     Act, Expects, Experiment, Method, Params, RecoverFrom, Revert, Scene, Step, point,
 };
@@ -32,9 +32,7 @@ fn describe() -> Spec {
 }
 
 fn method(scene: &Scene, params: &Params<'_>) -> Result<Method, String> {
-    let stage = pick(scene, params.text("stage"), "worker", |stage| {
-        !stage.workers.is_empty()
-    })?;
+    let stage = with_workers(scene, params.text("stage"))?;
     let name = params.text("point");
     let parked = workers(scene, stage, params.number("count"))?;
     let park = |consumer: &String| Step {
@@ -44,14 +42,22 @@ fn method(scene: &Scene, params: &Params<'_>) -> Result<Method, String> {
             point: point(name),
         }),
     };
+    let for_ms = lasts(scene, params.for_ms, 3 * stage.claim_after_ms)?;
     Ok(Method {
         targets: parked.clone(),
         steps: parked.iter().map(park).collect(),
         // Long enough that others claim its entries, twice over.
-        for_ms: lasts(scene, params.for_ms, 3 * stage.claim_after_ms)?,
+        for_ms,
         reverts: vec![Revert::Inside],
         expects: Expects {
-            recover_ms: stage.claim_after_ms + 2_000,
+            // A stage whose only worker stands does nothing until it goes on, and then works off what came.
+            recover_ms: stage.claim_after_ms
+                + 2_000
+                + if stage.workers.len() > parked.len() {
+                    0
+                } else {
+                    2 * for_ms
+                },
             // After its commit it holds nothing that anybody could claim.
             claimed: !stage.owned && stage.workers.len() > parked.len() && name != "after_commit",
             ..Expects::default()

@@ -155,6 +155,7 @@ pub async fn after(chaos: &Path, server: &ServerAt, journal: &Journal) {
                     .unwrap_or_else(|| "taken back at the next start".to_owned()),
             });
         }
+        reverted.extend(leave(&folder, &mut server).await);
         let failed = reverted.iter().any(|one| !one.ok);
         let text = match close(&folder, reverted) {
             Ok(id) if failed => format!("experiment {id} could not be taken back whole"),
@@ -167,6 +168,29 @@ pub async fn after(chaos: &Path, server: &ServerAt, journal: &Journal) {
         let level = if failed { Level::Error } else { Level::Warning };
         journal.tell(level, "chaos.recovered", None, text);
     }
+}
+
+/// Gives back the lease of a dead guard, so that the next experiment need not wait until it has run out; `None` = it had none.
+async fn leave(folder: &Path, server: &mut Server) -> Option<Reverted> {
+    let job: Job = serde_json::from_slice(&fs::read(folder.join("job.json")).ok()?).ok()?;
+    let key = lease_key(&job);
+    let holder = server.call(&["GET", &key]).await.ok()?.text();
+    if holder != job.id {
+        return None;
+    }
+    let gone = server.call(&["DEL", &key]).await;
+    Some(Reverted {
+        what: "the lease of experiments".to_owned(),
+        ok: gone.is_ok(),
+        found: gone
+            .err()
+            .map_or_else(|| "given back".to_owned(), |e| e.to_string()),
+    })
+}
+
+/// The key whose holder runs the one experiment of a pipeline.
+pub(super) fn lease_key(job: &Job) -> String {
+    format!("{}chaos", job.keys.prefix)
 }
 
 /// Where the server is.

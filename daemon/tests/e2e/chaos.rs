@@ -136,6 +136,10 @@ fn a_lowered_memory_limit_is_taken_back_by_the_next_start_when_daemon_and_guard_
 #[test]
 fn a_stopped_server_goes_on_at_the_next_start_when_daemon_and_guard_are_killed() {
     let mut trial = Trial::begin(&[]);
+    // The server is nobody's child then: the system itself wakes stopped children of a process that dies.
+    trial.house.kill();
+    trial.house.start();
+    trial.house.wait_healthy();
     let id = trial.begin_run(&["redis.pause", "--set", "how=stop", "--for", "20s"]);
     trial.hurts(&id);
     let state = |pid: u32| {

@@ -18,7 +18,7 @@ use super::pipe::{Pipe, Side};
 use crate::chaos::{Hits, Order, Process, Server, words};
 use crate::experiments::{Act, LoadFault, ServerFault};
 use crate::guard::Job;
-use crate::guard::recover::{Intent, Undo, intend};
+use crate::guard::recover::{Intent, Undo, intend, lease_key};
 use crate::store::redis::Answer;
 
 /// Inside faults end by themselves so long after the run should have ended them.
@@ -246,10 +246,6 @@ impl Deeds {
 
 /// Longer than any pause of the server that an experiment makes, so that it never runs out while one runs.
 const LEASE_MS: &str = "60000";
-
-fn lease_key(job: &Job) -> String {
-    format!("{}chaos", job.keys.prefix)
-}
 
 /// Renews the lease every ten seconds. Cancel-safe.
 pub(super) async fn renew(mut server: Server, job: Job) {

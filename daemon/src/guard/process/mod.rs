@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use self::pipe::Pipe;
 use self::runner::Runner;
 use super::job::Job;
+use crate::datadir::write_whole;
 
 /// Longest job.
 const JOB_MAX: u64 = 4 << 20;
@@ -51,6 +52,17 @@ pub fn main() -> u8 {
     }
 }
 
+/// What this run is, for whoever finds its folder when nobody guards it any more.
+fn write_down(job: &Job) -> std::io::Result<()> {
+    let mut kept = job.clone();
+    // It came over a pipe so that it is in no file.
+    kept.server.password = None;
+    write_whole(
+        &job.folder.join("job.json"),
+        &serde_json::to_vec_pretty(&kept)?,
+    )
+}
+
 async fn live() -> Result<()> {
     let mut input = BufReader::new(tokio::io::stdin());
     let mut line = Vec::new();
@@ -63,6 +75,7 @@ async fn live() -> Result<()> {
     // Held to the end of the process: who finds it free knows that nobody guards this run.
     let lock = File::create(job.folder.join("lock")).context("make the lock")?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).context("another guard has this run")?;
+    write_down(&job).context("write job.json")?;
     let (pipe, listener) = Pipe::new(input);
     let mut tasks = JoinSet::new();
     tasks.spawn(listener.run());
