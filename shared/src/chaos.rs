@@ -372,6 +372,12 @@ pub struct Run {
     pub reverted: Vec<Reverted>,
     /// By what lost and duplicated were judged, for a person.
     pub judged_by: Vec<String>,
+    /// Up to 20 events or sessions that were lost or doubled, each with where; enough to begin to look.
+    #[serde(default)]
+    pub examples: Vec<String>,
+    /// How long the fault was to last, milliseconds; 0 = a daemon that did not tell.
+    #[serde(default)]
+    pub for_ms: u64,
     /// The last accepted run of the same experiment with the same parameters, and what differs.
     pub compared: Option<Compared>,
     /// Who asked for it; show it as untrusted text.

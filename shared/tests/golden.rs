@@ -451,6 +451,8 @@ fn run() -> chaos::Run {
             found: "none is set".to_owned(),
         }],
         judged_by: vec!["the run's own ledger".to_owned()],
+        examples: vec!["chaos-1-e7 is not in events:count".to_owned()],
+        for_ms: 30_000,
         compared: Some(chaos::Compared {
             id: "20211231T000000-7".to_owned(),
             recover_ms: Some(2_000.0),

@@ -232,6 +232,8 @@ fn close(folder: &Path, reverted: Vec<Reverted>) -> std::io::Result<String> {
         timeline: progress.map(|p| p.marks).unwrap_or_default(),
         reverted,
         judged_by: Vec::new(),
+        examples: Vec::new(),
+        for_ms: job.method.for_ms,
         compared: None,
         by: job.by,
         versions: [("pipelined".to_owned(), job.version)].into(),

@@ -250,6 +250,8 @@ pub(crate) fn run(id: &str, verdict: Verdict) -> Run {
         timeline: Vec::new(),
         reverted: Vec::new(),
         judged_by: Vec::new(),
+        examples: Vec::new(),
+        for_ms: 0,
         compared: None,
         by: "ann".to_owned(),
         versions: std::collections::BTreeMap::new(),

@@ -13,6 +13,9 @@ use crate::store::redis::Answer;
 /// Entries of one page of a stream.
 const PAGE: &str = "2000";
 
+/// Lost or doubled events that are named.
+const EXAMPLES: usize = 20;
+
 /// The comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Books {
@@ -32,6 +35,8 @@ pub(super) struct Books {
     pub(super) copies: u64,
     /// By what it was judged, for a person.
     pub(super) judged_by: Vec<String>,
+    /// Some that were lost or doubled, and where.
+    pub(super) examples: Vec<String>,
 }
 
 /// Where to look.
@@ -109,13 +114,25 @@ impl Books {
                 .zip(&tally.times)
                 .map(|(w, t)| u64::from(t.saturating_sub(u8::from(*w))))
                 .sum();
+            for (n, (wanted, times)) in wanted.iter().zip(&tally.times).enumerate() {
+                let (wanted, times) = (u8::from(*wanted), *times);
+                if wanted != times {
+                    books.example(|| {
+                        format!(
+                            "{} is {times} times in {hop}, not {wanted}",
+                            at.names.event(n)
+                        )
+                    });
+                }
+            }
             worst(&mut lost, missing as u64);
             worst(&mut doubled, extra);
             books.judged_by.push(format!("every event id in {hop}"));
         }
         match &at.sessions {
             Some(keys) => {
-                let (missing, extra) = sessions(server, keys, at.names, &wanted).await?;
+                let (missing, extra) =
+                    sessions(server, keys, at.names, &wanted, &mut books).await?;
                 worst(&mut lost, missing);
                 worst(&mut doubled, extra);
                 books.judged_by.push("the results by session".to_owned());
@@ -130,12 +147,21 @@ impl Books {
     }
 }
 
+impl Books {
+    fn example(&mut self, text: impl FnOnce() -> String) {
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(text());
+        }
+    }
+}
+
 /// Events that are missing from the results, and effects that are too many.
 async fn sessions(
     server: &mut Server,
     keys: &[String; 2],
     names: &Names,
     wanted: &[bool],
+    books: &mut Books,
 ) -> Result<(u64, u64)> {
     let mut sums = vec![0_u64; SESSIONS.min(wanted.len())];
     for (n, wanted) in wanted.iter().enumerate() {
@@ -146,6 +172,11 @@ async fn sessions(
         .await
         .context("read the results by session")?;
     let pairs = || sums.iter().zip(&there);
+    for (session, (wanted, there)) in ids.iter().zip(pairs()) {
+        if wanted != there {
+            books.example(|| format!("session {session} counts {there} events, not {wanted}"));
+        }
+    }
     let missing = pairs()
         .map(|(wanted, there)| wanted.saturating_sub(*there))
         .sum();

@@ -69,6 +69,8 @@ pub(super) fn write_failure(folder: &Path, job: &Job, why: &str) -> Result<()> {
         timeline: Vec::new(),
         reverted: Vec::new(),
         judged_by: Vec::new(),
+        examples: Vec::new(),
+        for_ms: job.method.for_ms,
         compared: None,
         by: job.by.clone(),
         versions: [("pipelined".to_owned(), job.version.clone())].into(),

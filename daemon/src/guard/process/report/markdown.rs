@@ -25,6 +25,30 @@ pub(super) fn markdown(run: &Run, slots: &[Slot]) -> String {
     out
 }
 
+/// What a verdict means and what to do next, for who reads one for the first time.
+fn meaning(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => {
+            "The fault was in, the pipeline did what the claim says, and everything was taken back."
+        }
+        Verdict::Deviated => {
+            "The fault was in, and the pipeline did not do what the claim says: see the lines with **NO**. Everything was taken back \
+             unless *Taken back* says otherwise. Look at *What happened* and the charts for when it began, and try it again with the \
+             same seed."
+        }
+        Verdict::Aborted => {
+            "It was ended early, so it says nothing on the claim. Everything was taken back unless *Taken back* says otherwise."
+        }
+        Verdict::Inconclusive => {
+            "It proves nothing: no fault hit, or what must be known could not be measured."
+        }
+        Verdict::Failed => {
+            "The fault could not be put in, or could not be taken back: see *Taken back* before anything else."
+        }
+        Verdict::Refused => "Nothing was done.",
+    }
+}
+
 fn render(out: &mut String, run: &Run, slots: &[Slot]) -> std::fmt::Result {
     let m = &run.measurements;
     let mark = match run.verdict {
@@ -37,6 +61,7 @@ fn render(out: &mut String, run: &Run, slots: &[Slot]) -> std::fmt::Result {
     };
     writeln!(out, "# {}: {mark}\n", run.experiment)?;
     writeln!(out, "{}.\n", cell(run.why.trim_end_matches('.')))?;
+    writeln!(out, "{}\n", meaning(run.verdict))?;
     writeln!(out, "| | |\n|---|---|")?;
     writeln!(out, "| Claim | {} |", cell(&run.claim))?;
     writeln!(
@@ -52,7 +77,17 @@ fn render(out: &mut String, run: &Run, slots: &[Slot]) -> std::fmt::Result {
         .iter()
         .map(|(k, v)| format!("{k}={}", plain(v)))
         .collect();
-    writeln!(out, "| Parameters | {} |", cell(&params.join(" ")))?;
+    let params = if params.is_empty() {
+        "none".to_owned()
+    } else {
+        params.join(" ")
+    };
+    writeln!(
+        out,
+        "| Parameters | {}; the fault was to last {} s |",
+        cell(&params),
+        run.for_ms.div_ceil(1_000)
+    )?;
     writeln!(
         out,
         "| Load | {} events/s of the run's own, {} acknowledged, seed {} |",
@@ -98,6 +133,16 @@ fn render(out: &mut String, run: &Run, slots: &[Slot]) -> std::fmt::Result {
     }
     if !slots.is_empty() {
         charts(out, run, slots)?;
+    }
+    if !run.examples.is_empty() {
+        writeln!(out, "\n## Lost or doubled, for example\n")?;
+        for one in &run.examples {
+            writeln!(out, "- {}", cell(one))?;
+        }
+        writeln!(
+            out,
+            "\n`ledger.csv` has when each was sent and acknowledged."
+        )?;
     }
     if !run.timeline.is_empty() {
         writeln!(out, "\n## What happened\n\n| Seconds | | |\n|---|---|---|")?;
@@ -145,9 +190,10 @@ fn render(out: &mut String, run: &Run, slots: &[Slot]) -> std::fmt::Result {
         .collect();
     writeln!(
         out,
-        "pipectl chaos run {}{} --rate {} --seed {}",
+        "pipectl chaos run {}{} --for {}ms --rate {} --seed {}",
         run.experiment,
         set.concat(),
+        run.for_ms,
         run.rate,
         run.seed
     )?;

@@ -99,6 +99,12 @@ impl Runner {
             ledger_after: end.ledger_after,
             timeline: self.marks.clone(),
             reverted: end.reverts,
+            examples: end
+                .books
+                .as_ref()
+                .map(|books| books.examples.clone())
+                .unwrap_or_default(),
+            for_ms: self.job.method.for_ms,
             judged_by: end.books.map(|books| books.judged_by).unwrap_or_default(),
             compared: None,
             by: self.job.by.clone(),
