@@ -25,7 +25,11 @@ impl Keeper {
     /// Every experiment, with its last run, and where everything stands.
     pub async fn catalogue(&self) -> Result<Catalogue, Error> {
         let inner = &self.0;
-        let summaries = on_shelf(inner, |shelf| shelf.summaries()).await?;
+        let mut summaries = on_shelf(inner, |shelf| shelf.summaries()).await?;
+        // The one under way is no last one yet.
+        if let Some(running) = self.running() {
+            summaries.retain(|summary| summary.id != running.id);
+        }
         let rows = inner.setup.experiments.iter().map(|experiment| {
             let spec = (experiment.spec)();
             let last = summaries.iter().find(|s| s.experiment == spec.name);

@@ -213,6 +213,54 @@ fn a_daemon_that_is_killed_mid_fault_is_started_again_and_everything_is_taken_ba
     assert!(shown.to_string().contains(&id), "{shown}");
 }
 
+/// Eight minutes: `cargo nextest run -p pipelined --test e2e --run-ignored only -E 'test(every_experiment)'`.
+#[test]
+#[ignore = "eight minutes; README says how to run it"]
+fn every_experiment_is_taken_back_when_the_daemon_is_killed_in_the_middle_of_it() {
+    let trial = Trial::begin(&[]);
+    let before = trial.limit();
+    let list = trial.house.json(&["chaos", "ls"]);
+    let names: Vec<String> = list["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            row["spec"]["name"]
+                .as_str()
+                .or(row["name"].as_str())
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(names.len(), 22, "{list}");
+    for name in names {
+        trial.house.wait_healthy();
+        let id = trial.begin_run(&[&name, "--for", "20s"]);
+        trial.hurts(&id);
+        let status = trial.house.pipectl(&["status", "-o", "json"]);
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+        // daemon.kill may have killed it already.
+        if let Some(pid) = status["daemon"]["pid"].as_u64() {
+            signal(u32::try_from(pid).unwrap(), "KILL");
+        }
+        let run = trial.verdict(&id);
+        let reverted = run["reverted"].as_array().unwrap();
+        assert!(!reverted.is_empty(), "{name}: {run}");
+        assert!(
+            reverted.iter().all(|one| one["ok"] == true),
+            "{name}: {reverted:?}"
+        );
+        assert_eq!(trial.limit(), before, "{name}");
+        assert_eq!(run["measurements"]["duplicated"], 0, "{name}: {run}");
+        // What these remove is gone, and what a dead daemon had read of it, too.
+        if !["redis.trim", "redis.delconsumer"].contains(&name.as_str()) {
+            assert_eq!(run["measurements"]["lost"], 0, "{name}: {run}");
+            assert_ne!(run["verdict"], "failed", "{name}: {run}");
+        }
+        println!("{name}: {} ({})", run["verdict"], run["why"]);
+    }
+}
+
 #[test]
 fn stopping_by_hand_takes_back_at_once_and_says_who() {
     let trial = Trial::begin(&[]);
