@@ -24,6 +24,8 @@ use crate::plans::words::{hint_names, quote};
 
 /// Most events a second of a run's own producers.
 const RATE_MAX: u64 = 50_000;
+/// A guard that has written its verdict ends within this.
+const LEAVES_WITHIN: Duration = Duration::from_secs(5);
 /// Experiments at once at most.
 const TOGETHER_MAX: usize = 3;
 /// Shortest fault that somebody may ask for: the guard looks ten times a second.
@@ -404,6 +406,7 @@ impl Keeper {
             );
             return Err(refused(message, "take it back: pipectl chaos lever off"));
         }
+        self.let_it_leave().await?;
         if let Some((running, _)) = inner.running() {
             return Err(busy(&format!(
                 "{} ({}) runs",
@@ -414,6 +417,25 @@ impl Keeper {
             Some(id) => Err(busy(&format!("the guard of {id} is still at work"))),
             None => Ok(()),
         }
+    }
+
+    /// A run whose verdict everybody can read may have a guard that is just about to end: whoever runs one after the other is
+    /// not to be refused for that.
+    async fn let_it_leave(&self) -> Result<(), Error> {
+        let inner = &self.0;
+        let deadline = tokio::time::Instant::now() + LEAVES_WITHIN;
+        while tokio::time::Instant::now() < deadline {
+            let id = match inner.running() {
+                Some((running, _)) => Some(running.id),
+                None => on_shelf(inner, |shelf| shelf.alive()).await?,
+            };
+            let Some(id) = id else { return Ok(()) };
+            if !on_shelf(inner, move |shelf| shelf.has_ended(&id)).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     /// Whether the pipeline is well enough to be hurt.

@@ -27,4 +27,4 @@ pub mod words;
 pub use hands::Hands;
 pub use job::{DaemonAt, Job, KeyNames, Roles, ServerAt, Stops, Timing};
 pub use keeper::{GuardCommand, Keeper, Recover, Setup};
-pub use recover::{after, before, is_guarded};
+pub use recover::{after, before};

@@ -91,12 +91,16 @@ fn left_open(chaos: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Whether the guard of this run lives: it holds the lock of its folder.
-pub fn is_guarded(folder: &Path) -> bool {
+/// Whether the guard of the run in this folder lives: it holds the lock as long as it does.
+pub(super) fn is_guarded(folder: &Path) -> bool {
     let Ok(file) = File::open(folder.join("lock")) else {
         return false;
     };
-    flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+    // Shared and given back at once when the file is closed: two who look do not see each other.
+    matches!(
+        flock(&file, FlockOperation::NonBlockingLockShared),
+        Err(rustix::io::Errno::WOULDBLOCK)
+    )
 }
 
 /// Before the managed server is looked at: a stopped one would not answer. `chaos` is the folder of all runs.

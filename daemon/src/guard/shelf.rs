@@ -11,8 +11,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::recover::is_guarded;
 use pipectl_shared::chaos::{Form, Phase, Progress, Run, Running, Summary};
-use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -112,14 +112,7 @@ impl Shelf {
 
     /// Whether the guard of a run lives: it holds the lock of its folder as long as it does.
     pub(super) fn is_alive(&self, id: &str) -> bool {
-        let Ok(file) = File::open(self.folder_of(id).join("lock")) else {
-            return false;
-        };
-        // Shared and given back at once when the file is closed: two who look do not see each other.
-        matches!(
-            flock(&file, FlockOperation::NonBlockingLockShared),
-            Err(rustix::io::Errno::WOULDBLOCK)
-        )
+        is_guarded(&self.folder_of(id))
     }
 
     /// What runs, from the head of the job and the last progress; `None` = neither can be read.
