@@ -11,11 +11,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::recover::is_guarded;
 use pipectl_shared::chaos::{Form, Phase, Progress, Run, Running, Summary};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::recover::is_guarded;
 use crate::datadir::write_whole;
 
 /// Runs kept; with its series one takes about 200 KiB.
