@@ -17,9 +17,14 @@ impl Drop for Trial {
     fn drop(&mut self) {
         let out = self.house.pipectl(&["status", "-o", "json"]);
         let status: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
-        if let Some(pid) = status["daemon"]["pid"].as_u64() {
-            signal(u32::try_from(pid).unwrap(), "KILL");
-        }
+        kill(&status);
+    }
+}
+
+/// Kills the daemon that told this; one that has only just begun does not know its pid yet, and 0 would be ourselves.
+fn kill(status: &Value) {
+    if let Some(pid) = status["daemon"]["pid"].as_u64().filter(|pid| *pid > 1) {
+        signal(u32::try_from(pid).unwrap(), "KILL");
     }
 }
 
@@ -240,9 +245,7 @@ fn every_experiment_is_taken_back_when_the_daemon_is_killed_in_the_middle_of_it(
         let status = trial.house.pipectl(&["status", "-o", "json"]);
         let status: Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
         // daemon.kill may have killed it already.
-        if let Some(pid) = status["daemon"]["pid"].as_u64() {
-            signal(u32::try_from(pid).unwrap(), "KILL");
-        }
+        kill(&status);
         let run = trial.verdict(&id);
         let reverted = run["reverted"].as_array().unwrap();
         assert!(!reverted.is_empty(), "{name}: {run}");
