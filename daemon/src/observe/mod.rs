@@ -39,7 +39,7 @@ mod sampler_tests;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pipectl_shared::snapshot::{History, Latency, LatencySlot, Snapshot};
+use pipectl_shared::snapshot::{Daemon, History, Latency, LatencySlot, Snapshot, Status};
 use tokio::sync::watch;
 
 pub use ledger::{ledger_document, stage_ledger};
@@ -62,6 +62,23 @@ struct Shared {
     rings: Mutex<rings::Rings>,
     slots: Mutex<slots::Slots>,
     spill_dir: PathBuf,
+}
+
+/// What is known before the first look: who we are. A pid of 0 would be a lie that somebody could send a signal to.
+fn unseen(fixed: &facts::Fixed) -> Snapshot {
+    Snapshot {
+        status: Status {
+            pipeline: fixed.pipeline.clone(),
+            daemon: Daemon {
+                pid: fixed.pid,
+                version: fixed.version.clone(),
+                instance: fixed.instance.clone(),
+                ..Daemon::default()
+            },
+            ..Status::default()
+        },
+        ..Snapshot::default()
+    }
 }
 
 impl Observer {
@@ -104,12 +121,12 @@ impl Observer {
             rings: Mutex::new(rings),
             spill_dir: parts.data.join("history"),
         });
-        let (sender, latest) = watch::channel(Arc::default());
+        let (sender, latest) = watch::channel(Arc::new(unseen(&fixed)));
         let sampler = Sampler::new(fixed, parts, Arc::clone(&shared), sender);
         (Self { latest, shared }, sampler)
     }
 
-    /// The last Snapshot (before the first tick: an empty one with state `starting`).
+    /// The last Snapshot (before the first tick: one with state `starting` that knows only who the daemon is).
     pub fn latest(&self) -> Arc<Snapshot> {
         self.latest.borrow().clone()
     }
