@@ -1,4 +1,6 @@
 //! `pipectl chaos` against a daemon made of one closure: confirmation, following a run whose daemon dies, exit codes.
+//!
+//! Past 500 lines because each verb and each verdict is a test of its own, on one daemon that is made up.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 

@@ -1,5 +1,7 @@
 //! The composition root: the only room that names concrete types. Builds the world from the configuration, starts
 //! everything, waits for the end, takes it down in order.
+//!
+//! Past 500 lines because everything is started and taken down in one order, to be read as one.
 
 mod faults;
 

@@ -4,6 +4,8 @@
 //! `_ms` are milliseconds; `t_ms` counts from the begin of the run, `ts_ms` since 1970 by the daemon's clock. Names that
 //! Chaos Toolkit has (`title`, `status`, `deviated`, `steady_states`, `run`, `rollbacks`) are in the journal, which the guard
 //! writes.
+//!
+//! Past 500 lines because it is a set of documents, field by field with its unit; there is nothing else in it.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,7 @@
 //! What may run: an order to run becomes a draft (parameters, method), a draft is refused or begins. The checks come in one
 //! order, each refusal says the next step, and a dry run gives the same answer.
+//!
+//! Past 500 lines because all that can refuse an experiment stands in one order, to be read as one.
 
 use std::sync::Arc;
 use std::time::Duration;

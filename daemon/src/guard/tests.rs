@@ -1,4 +1,6 @@
 //! The keeper with guards that are shell scripts: ones that do as they should, and ones that lie, flood, hang and die.
+//!
+//! Past 500 lines because each way in which a guard can misbehave is a test of its own.
 
 use std::fs::{self, File};
 use std::path::PathBuf;

@@ -2,6 +2,8 @@
 //!
 //! A pair is one run with both faults in it (`net.latency+worker.kill`). A suite with a `--state` file goes on behind the last
 //! row of it.
+//!
+//! Past 500 lines because a suite is one walk: its steps, its rows, what is kept between two calls, and its table.
 
 use std::fs;
 use std::io;
